@@ -1,0 +1,102 @@
+"""One-shot accuracy of a back-end on real photographs: the table later back-ends are compared on.
+
+    python bench/accuracy.py [--data FOLDER] [--limit 20]
+
+The data lie beside the project (``../shared/data``) or where ``SOFTMATCH_DATA`` points. One picture is
+the reference, the next ones (at most ``--limit``) are targets; IoU is taken at original resolution and
+averaged over targets. An object wrongly called absent counts as IoU 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from softmatch_jax import Reference, Softmatcher, read_image, read_mask
+from softmatch_jax.data import simulate_scribbles
+from softmatch_jax.evaluation import intersection_over_union
+
+OBJECTS = ("cat", "duck_toy")
+DEFECTS = ("blowhole", "break", "crack", "fray", "uneven")
+SCRIBBLE_SEEDS = (0, 1, 2)
+
+
+def load(stem: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Picture and mask; any grey level above zero is object (some masks hold several)."""
+    return read_image(stem.with_suffix(".jpg")), read_mask(stem.with_suffix(".png"), threshold=1)
+
+
+def stems(folder: Path, limit: int) -> list[Path]:
+    """The reference and at most ``limit`` targets, in the order of their names."""
+    return [path.with_suffix("") for path in sorted(folder.glob("*.jpg"))][: limit + 1]
+
+
+def score(matcher: Softmatcher, reference: Reference, targets: list[Path]) -> list[tuple[float, float, bool]]:
+    """IoU, resemblance and absence of every target."""
+    rows = []
+    for stem in targets:
+        image, truth = load(stem)
+        found = matcher.segment(image, reference, key=jax.random.key(0)).classes[0]
+        rows.append((intersection_over_union(found.mask, truth), found.resemblance, found.absent))
+    return rows
+
+
+def sets(matcher: Softmatcher, data: Path, limit: int) -> Iterator[tuple[str, Reference, list[Path]]]:
+    """Name, reference and targets of every measurement."""
+    for name in OBJECTS:
+        reference, *targets = stems(data / "perseg" / name, 2)
+        yield "PerSeg, mask", matcher.reference(*load(reference)), targets
+    for seed in SCRIBBLE_SEEDS:
+        for name in OBJECTS:
+            reference, *targets = stems(data / "perseg" / name, 2)
+            image, mask = load(reference)
+            scribbles = simulate_scribbles(mask, count=3, key=jax.random.key(seed))
+            yield "PerSeg, 3 scribbles", matcher.reference(image, scribbles), targets
+    for name in DEFECTS:
+        reference, *targets = stems(data / "mt_defects" / name, limit)
+        yield f"magnetic tiles, {name}", matcher.reference(*load(reference)), targets
+    reference, *targets = stems(data / "crackforest", limit)
+    yield "CrackForest", matcher.reference(*load(reference)), targets
+
+
+def absence(matcher: Softmatcher, data: Path) -> list[bool]:
+    """Whether the other object is called absent, for a mask and for scribbles as reference."""
+    calls = []
+    for name, other in (OBJECTS, OBJECTS[::-1]):
+        image, mask = load(data / "perseg" / name / "00")
+        for annotation in (mask, simulate_scribbles(mask, count=3, key=jax.random.key(0))):
+            reference = matcher.reference(image, annotation)
+            calls += [absent for _, _, absent in score(matcher, reference, stems(data / "perseg" / other, 2))]
+    return calls
+
+
+def main() -> None:
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("SOFTMATCH_DATA", beside)))
+    parser.add_argument("--limit", type=int, default=20)
+    options = parser.parse_args()
+    matcher = Softmatcher.embedded()
+    table: dict[str, list[tuple[float, float, bool]]] = {}
+    start = time.perf_counter()
+    for name, reference, targets in sets(matcher, options.data, options.limit):
+        table.setdefault(name, []).extend(score(matcher, reference, targets))
+    print("| set | targets | mean IoU | lowest | called absent |\n|---|---|---|---|---|")
+    for name, rows in table.items():
+        ious = [row[0] for row in rows]
+        print(f"| {name} | {len(rows)} | {np.mean(ious):.3f} | {min(ious):.3f} | {sum(r[2] for r in rows)} |")
+    calls = absence(matcher, options.data)
+    print(f"\nother object: called absent in {sum(calls)} of {len(calls)}")
+    print(f"{time.perf_counter() - start:.0f} s in all")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""From the words of the command line to settings.
+
+``--reference`` may be given many times, and what follows it belongs to it; parsers know no such
+groups. So the words of the groups are taken out first, and each group, like the rest, is parsed by
+itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, NamedTuple
+
+import tyro
+
+from softmatch_jax._checks import InputError
+from softmatch_jax.cli.config import ReferenceConfig, SegmentConfig
+
+REFERENCE_OPTIONS = tuple("--" + field.name.replace("_", "-") for field in fields(ReferenceConfig))
+"""Options that describe a reference; each takes one value."""
+
+_REPEATABLE = ("--point", "--negative-point")
+_PROGRAM = "softmatch segment"
+_EXAMPLE = "\n\n  softmatch segment --reference duck.jpg --mask duck.png --class-name duck photos/ -o out\n"
+_MARKERS = (tyro.conf.FlagCreatePairsOff,)
+
+
+class SplitWords(NamedTuple):
+    """Words of a command line, sorted.
+
+    Attributes:
+        groups: For each ``--reference`` its words, all as ``--option=value``.
+        rest: All other words in their order.
+    """
+
+    groups: tuple[tuple[str, ...], ...]
+    rest: tuple[str, ...]
+
+
+def split_references(words: Sequence[str]) -> SplitWords:
+    """Takes the groups that ``--reference`` opens out of the words of a command line.
+
+    Raises:
+        InputError: An option of this set comes before any ``--reference``, twice in one group, or
+            without its value.
+    """
+    groups: list[list[str]] = []
+    rest: list[str] = []
+    position = 0
+    while position < len(words):
+        word = words[position]
+        if word == "--":
+            rest += words[position:]
+            break
+        option, equals, value = word.partition("=")
+        option = option.replace("_", "-")
+        position += 1
+        if option not in REFERENCE_OPTIONS:
+            rest.append(word)
+            continue
+        if not equals:
+            value = _value(option, words[position : position + 1])
+            position += 1
+        if option == "--reference":
+            groups.append([])
+        _check_place(option, value, groups)
+        groups[-1].append(f"{option}={value}")
+    return SplitWords(tuple(map(tuple, groups)), tuple(rest))
+
+
+def _value(option: str, following: Sequence[str]) -> str:
+    """The word after an option; numbers may be negative, other values do not begin with a dash."""
+    if following and (not following[0].startswith("-") or following[0][1:2].isdigit()):
+        return following[0]
+    found = f"is followed by {following[0]}" if following else "is the last word"
+    raise InputError(f"{option} {found}; expected its value (one that begins with a dash as {option}=VALUE).")
+
+
+def _check_place(option: str, value: str, groups: Sequence[Sequence[str]]) -> None:
+    if not groups:
+        raise InputError(
+            f"{option} {value} comes before any --reference; expected --reference IMAGE first, then the "
+            "options that describe it."
+        )
+    given = [word.partition("=")[0] for word in groups[-1]]
+    if option in given and option not in _REPEATABLE:
+        raise InputError(
+            f"{option} is given twice for {groups[-1][0].replace('=', ' ', 1)}; expected it once "
+            "(repeat --reference for another example)."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SegmentHelp:
+    """Both classes, for their help to be printed together."""
+
+    reference: Annotated[ReferenceConfig, tyro.conf.OmitArgPrefixes]
+    segment: Annotated[SegmentConfig, tyro.conf.arg(name="")]
+
+
+def parse_segment(words: Sequence[str]) -> tuple[SegmentConfig, tuple[ReferenceConfig, ...]]:
+    """Parses what follows ``softmatch segment``; prints help or a parser's error and exits where asked to.
+
+    Raises:
+        InputError: As :func:`split_references`, or there is no reference or no target.
+        SystemExit: Help was asked for, or a word cannot be parsed.
+    """
+    options = words[: words.index("--")] if "--" in words else words
+    if "-h" in options or "--help" in options:
+        doc = (SegmentConfig.__doc__ or "").split("\n", 1)[0]
+        _parse(_SegmentHelp, ["--help"], description=doc + _EXAMPLE)
+    groups, rest = split_references(words)
+    config = _parse_interleaved(rest)
+    references = tuple(_parse(ReferenceConfig, group) for group in groups)
+    if not references:
+        raise InputError(
+            "No reference was given; expected at least one, such as --reference a.jpg --mask a.png."
+        )
+    if not config.targets:
+        raise InputError("No target was given; expected files, folders or patterns such as 'photos/*.jpg'.")
+    return config, references
+
+
+def _parse_interleaved(words: Sequence[str]) -> SegmentConfig:
+    """Parses targets that options may stand between; the parser takes only the first run of them."""
+    end = words.index("--") if "--" in words else len(words)
+    config, left = tyro.cli(
+        SegmentConfig, prog=_PROGRAM, args=words[:end], config=_MARKERS, return_unknown_args=True
+    )
+    unknown = [word for word in left if word.startswith("-")]
+    if unknown:
+        # Once more, for the parser's own message with its suggestions.
+        _parse(SegmentConfig, [f"--output={config.output}", *unknown])
+    return replace(config, targets=(*config.targets, *left, *words[end + 1 :]))
+
+
+def _parse(kind: Any, words: Sequence[str], *, description: str | None = None) -> Any:
+    return tyro.cli(kind, prog=_PROGRAM, args=words, config=_MARKERS, description=description)

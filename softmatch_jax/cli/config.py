@@ -1,0 +1,141 @@
+"""The settings of the commands; their options and help are generated from these classes.
+
+Kept free of JAX and OpenCV, so that help is quick.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+from tyro import conf
+from tyro.constructors import PrimitiveConstructorSpec
+
+from softmatch_jax.pipelines.config import DecisionConfig, MatchingConfig, PromptingConfig
+
+DEFAULT_CLASS = "object"
+
+
+def _numbers(text: str, count: int, example: str) -> tuple[float, ...]:
+    """Parses numbers with commas between them."""
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count:
+        raise ValueError(f"got {text!r}; expected {count} numbers with commas, such as {example}.")
+    return numbers
+
+
+def _point(text: str) -> tuple[float, float]:
+    x, y = _numbers(text, 2, "120,80")
+    return x, y
+
+
+def _box(text: str) -> tuple[float, float, float, float]:
+    x0, y0, x1, y1 = _numbers(text, 4, "20,30,180,160")
+    return x0, y0, x1, y1
+
+
+def _joined(numbers: tuple[float, ...]) -> list[str]:
+    return [",".join(f"{number:g}" for number in numbers)]
+
+
+_Point: TypeAlias = Annotated[
+    tuple[float, float],
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="X,Y",
+        instance_from_str=lambda texts: _point(texts[0]),
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=_joined,
+    ),
+]
+_Points: TypeAlias = Annotated[tuple[_Point, ...], conf.UseAppendAction, conf.arg(metavar="X,Y")]
+_Box: TypeAlias = Annotated[
+    tuple[float, float, float, float] | None,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="X0,Y0,X1,Y1",
+        instance_from_str=lambda texts: _box(texts[0]),
+        is_instance=lambda value: value is None or isinstance(value, tuple),
+        str_from_instance=lambda box: [""] if box is None else _joined(box),
+    ),
+    conf.arg(help_behavior_hint=""),
+]
+_Flag: TypeAlias = Annotated[bool, conf.arg(help_behavior_hint="")]
+# What may be left out shows no default, and the word None cannot be typed for it.
+_Path: TypeAlias = Annotated[Path | None, conf.DisallowNone, conf.arg(help_behavior_hint="")]
+_Text: TypeAlias = Annotated[str | None, conf.DisallowNone, conf.arg(help_behavior_hint="")]
+_Int: TypeAlias = Annotated[int | None, conf.DisallowNone, conf.arg(help_behavior_hint="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceConfig:
+    """Each --reference opens a group; the options after it describe it, up to the next one.
+
+    Say in exactly one way where the object is. Give --reference again for more examples of the
+    same class, or for other classes.
+
+    Attributes:
+        reference: The picture that shows the object.
+        class_name: What the object is called; references that share a name make one class. Files
+            and colours that name their classes need none. (default: object)
+        mask: The whole object: a picture of two values, the larger on the object.
+        mask_threshold: Take mask values from this one on as object, for a mask of many values.
+        scribbles: Strokes, points and boxes in a file of ours, of one class or several.
+        painting: Strokes painted in an image editor, on a transparent layer or on a copy of the
+            picture.
+        colours: The classes of the painting: duck=#ff0000,cat=#00ff00,background=#0000ff. Not
+            needed for a painting of one colour.
+        point: A point on the object, in pixels from the top left corner.
+        negative_point: A point that is not on the object.
+        box: Two corners of a box that holds the whole object.
+    """
+
+    reference: Annotated[Path, conf.arg(metavar="IMAGE")]
+    class_name: Annotated[_Text, conf.arg(metavar="NAME")] = None
+    mask: Annotated[_Path, conf.arg(metavar="PNG")] = None
+    mask_threshold: Annotated[_Int, conf.arg(metavar="N")] = None
+    scribbles: Annotated[_Path, conf.arg(metavar="JSON")] = None
+    painting: Annotated[_Path, conf.arg(metavar="PNG")] = None
+    colours: Annotated[_Text, conf.arg(metavar="NAME=#RRGGBB,...")] = None
+    point: _Points = ()
+    negative_point: _Points = ()
+    box: _Box = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentConfig:
+    """Segments in every target what the references show.
+
+    Attributes:
+        targets: Pictures to segment: files, folders, or patterns such as 'photos/*.jpg'.
+        output: Folder for the results; made if it does not exist.
+        recursive: Look for pictures in the folders of a folder, too.
+        seed: Seed of all randomness; the same seed gives the same results.
+        resume: Go on with an earlier run in the same output folder: finished targets are kept.
+        overwrite: Replace the results that an earlier run left in the output folder.
+        max_pixels: Refuse pictures of more pixels than this.
+        json: Print the results as JSON, and nothing else, on standard output.
+        quiet: Show no progress.
+        matching: How features are compared.
+        prompting: How the match map becomes prompts.
+        decision: How the map is cut, and when a find counts.
+    """
+
+    targets: Annotated[
+        tuple[str, ...], conf.Positional, conf.arg(metavar="TARGET...", help_behavior_hint="(required)")
+    ]
+    output: Annotated[Path, conf.arg(aliases=("-o",), metavar="FOLDER")]
+    recursive: _Flag = False
+    seed: int = 0
+    resume: _Flag = False
+    overwrite: _Flag = False
+    max_pixels: int = 100_000_000
+    json: _Flag = False
+    quiet: _Flag = False
+    matching: MatchingConfig = field(default_factory=MatchingConfig)
+    prompting: PromptingConfig = field(default_factory=PromptingConfig)
+    decision: DecisionConfig = field(default_factory=DecisionConfig)

@@ -1,0 +1,154 @@
+"""The output folder: which files lie where, and what must hold before anything is written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from softmatch_jax._checks import InputError
+from softmatch_jax.cli.names import name_classes
+
+FOLDERS = ("masks", "overlays", "maps", "records")
+RESULTS = "results.json"
+SHEET = "contact_sheet.png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetFiles:
+    """Files of one target, relative to the output folder with ``/`` between the parts.
+
+    Attributes:
+        mask: Class indices.
+        overlay: The picture with the classes tinted.
+        maps: Match probability, one file for each class.
+        record: Written last: the mark of a finished target.
+    """
+
+    mask: str
+    overlay: str
+    maps: tuple[str, ...]
+    record: str
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """All but the record."""
+        return (self.mask, self.overlay, *self.maps)
+
+
+def target_files(name: str, classes: Sequence[str]) -> TargetFiles:
+    """The files of a target for a run with these classes."""
+    slugs = name_classes(classes)
+    maps = (f"{name}.png",) if len(slugs) == 1 else tuple(f"{name}.{slug}.png" for slug in slugs)
+    return TargetFiles(
+        mask=f"masks/{name}.png",
+        overlay=f"overlays/{name}.jpg",
+        maps=tuple(f"maps/{file}" for file in maps),
+        record=f"records/{name}.json",
+    )
+
+
+def check_output(
+    root: Path,
+    planned: Sequence[TargetFiles],
+    inputs: Iterable[Path],
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> None:
+    """Checks that results can be written to ``root`` and harm nothing.
+
+    Args:
+        root: The output folder; it need not exist.
+        planned: Files that will be written.
+        inputs: All files that the run reads.
+        resume: Whether results of an earlier run may stay.
+        overwrite: Whether they may be replaced.
+
+    Raises:
+        InputError: It is no folder, is not writable, holds results that may neither stay nor be
+            replaced, or holds an input among its results.
+    """
+    if resume and overwrite:
+        raise InputError(
+            "--resume and --overwrite are given together; expected one of them (--resume keeps finished "
+            "targets, --overwrite replaces them)."
+        )
+    _check_writable(root)
+    own = [Path(os.path.realpath(root / folder)) for folder in FOLDERS]
+    for path in inputs:
+        real = Path(os.path.realpath(path))
+        if any(real.is_relative_to(folder) for folder in own):
+            raise InputError(
+                f"The input {path} lies among the results in {root}, which this run would replace; expected "
+                "another output folder (-o)."
+            )
+    if resume or overwrite:
+        return
+    files = [file for target in planned for file in (*target.pictures, target.record)]
+    records = root.glob("records/*.json")
+    present = next(
+        (path for path in (root / file for file in (RESULTS, SHEET, *files)) if path.exists()), None
+    )
+    present = present or next(iter(sorted(records)), None)
+    if present is not None:
+        raise InputError(
+            f"The output folder {root} already holds results, such as {present.name}; expected --resume to "
+            "go on with them, --overwrite to replace them, or another folder (-o)."
+        )
+
+
+def _check_writable(root: Path) -> None:
+    existing = Path(os.path.abspath(root))
+    while not os.path.lexists(existing):
+        existing = existing.parent
+    if not existing.is_dir():
+        raise InputError(
+            f"The output folder {root} cannot be made: {existing} is not a folder; expected another -o."
+        )
+    for folder in (existing, *(root / name for name in FOLDERS if (root / name).exists())):
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise InputError(
+                f"The output folder {root} cannot be written: {folder} does not allow it; change its "
+                "permissions, or choose another folder (-o)."
+            )
+
+
+def make_folders(root: Path) -> None:
+    """Makes the output folder and the folders in it.
+
+    Raises:
+        InputError: The system refuses.
+    """
+    try:
+        for folder in FOLDERS:
+            (root / folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"The output folder {root} cannot be made ({error.strerror}); choose another folder (-o)."
+        ) from None
+
+
+def remove_files(root: Path, files: Iterable[str]) -> None:
+    """Removes files of ours; names that lead out of our folders are passed over.
+
+    Args:
+        root: The output folder.
+        files: Relative names, as records give them.
+
+    Raises:
+        InputError: A file cannot be removed.
+    """
+    for file in files:
+        parts = PurePosixPath(file).parts
+        if len(parts) > 2 or (len(parts) == 2 and parts[0] not in FOLDERS) or ".." in parts:
+            continue
+        if len(parts) == 1 and file not in (RESULTS, SHEET):
+            continue
+        try:
+            (root / file).unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"{root / file} cannot be removed ({error.strerror}); check the folder's permissions."
+            ) from None

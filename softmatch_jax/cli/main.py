@@ -1,0 +1,89 @@
+"""The ``softmatch`` command: which subcommand, and what each end means to the shell.
+
+Heavy imports are in the functions that need them, so that help and version come at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from softmatch_jax import __version__
+from softmatch_jax._checks import InputError
+
+_USAGE = """\
+usage: softmatch [-h] [--version] {segment,demo} ...
+
+Show one example, get the same kind of object in every other picture.
+
+  segment    Segment in every target what the references show.
+  demo       See it work on a photograph of coins; no files are needed.
+
+softmatch segment --reference duck.jpg --mask duck.png --class-name duck photos/ -o out
+
+For the options of a subcommand: softmatch segment --help
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+        argv: Words after the program's name; by default those of this process.
+
+    Returns:
+        0 when all went well, 1 when a target failed, 2 when something the user gave cannot be used,
+        130 when interrupted. Faults of ours raise.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(words)
+    except InputError as error:
+        print(f"softmatch: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"softmatch: interrupted{_continuation(words)}", file=sys.stderr)
+        return 130
+    except SystemExit as end:  # a parser has printed its help or its error
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+
+
+def _continuation(words: Sequence[str]) -> str:
+    """How to go on after an interruption."""
+    if words[:1] != ["segment"]:
+        return "."
+    instead = " in place of --overwrite" if "--overwrite" in words else ""
+    return f"; finished targets are kept: give the same command with --resume{instead} to continue."
+
+
+def _dispatch(words: Sequence[str]) -> int:
+    command, rest = (words[0], words[1:]) if words else ("--help", [])
+    if command in ("-h", "--help"):
+        print(_USAGE, end="")
+        return 0
+    if command == "--version":
+        print(f"softmatch {__version__}")
+        return 0
+    if command == "segment":
+        return _segment(rest)
+    if command == "demo":
+        return _demo(rest)
+    raise InputError(f"{command!r} is not a command; expected segment or demo (see softmatch --help).")
+
+
+def _segment(words: Sequence[str]) -> int:
+    from softmatch_jax.cli.arguments import parse_segment
+
+    config, references = parse_segment(words)
+    from softmatch_jax.cli.run import run_segment
+
+    return run_segment(config, references)
+
+
+def _demo(words: Sequence[str]) -> int:
+    import tyro
+
+    from softmatch_jax.cli.demo import DemoConfig, run_demo
+
+    markers = (tyro.conf.FlagCreatePairsOff,)
+    return run_demo(tyro.cli(DemoConfig, prog="softmatch demo", args=words, config=markers))

@@ -1,0 +1,227 @@
+"""``softmatch segment``: check everything, encode the references once, then one target after another."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TextIO
+
+import jax
+
+from softmatch_jax._checks import InputError, check_positive
+from softmatch_jax.cli.config import ReferenceConfig, SegmentConfig
+from softmatch_jax.cli.digests import file_digest
+from softmatch_jax.cli.layout import (
+    RESULTS,
+    SHEET,
+    TargetFiles,
+    check_output,
+    make_folders,
+    remove_files,
+    target_files,
+)
+from softmatch_jax.cli.names import name_targets, printable
+from softmatch_jax.cli.pictures import reference_tiles, write_pictures, write_sheet
+from softmatch_jax.cli.progress import progress
+from softmatch_jax.cli.records import (
+    Record,
+    check_same_making,
+    failed_entry,
+    fingerprint,
+    finished_entry,
+    read_record,
+    read_records,
+    results,
+    sampled_points,
+    to_json,
+    write_record,
+)
+from softmatch_jax.cli.references import LoadedReference, encode_references, read_references
+from softmatch_jax.cli.summary import outcome, summary
+from softmatch_jax.cli.targets import expand_targets
+from softmatch_jax.imaging import atomic_write_text, image_size, read_image
+from softmatch_jax.pipelines import Softmatcher, SoftmatcherConfig
+
+_LARGEST_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Plan:
+    """What will be done, all of it checked.
+
+    Attributes:
+        config: Settings.
+        matcher: The pipeline.
+        references: Encoded references.
+        targets: The targets and their files.
+        made_with: What decides the results besides the targets.
+    """
+
+    config: SegmentConfig
+    matcher: Softmatcher
+    references: list[LoadedReference]
+    targets: list[tuple[Path, TargetFiles]]
+    made_with: dict[str, Any]
+
+
+def run_segment(
+    config: SegmentConfig,
+    references: Sequence[ReferenceConfig],
+    *,
+    stdout: TextIO | None = None,
+    stderr: TextIO | None = None,
+) -> int:
+    """Segments all targets and writes masks, overlays, maps, records, results and a contact sheet.
+
+    Nothing is written before all settings, references and paths are checked and the references are
+    encoded. A target that cannot be read is reported and does not stop the others.
+
+    Args:
+        config: Settings, targets and output folder.
+        references: Reference pictures and their annotations.
+        stdout: Gets a summary, or the results as JSON; by default standard output.
+        stderr: Gets the progress; by default standard error.
+
+    Returns:
+        0, or 1 if a target failed.
+
+    Raises:
+        InputError: Something the user gave cannot be used.
+    """
+    started = time.perf_counter()
+    plan = _prepare(config, references)
+    timings = {"references": time.perf_counter() - started}
+    _make_room(plan)
+    records: list[Record] = []
+    entries: list[dict[str, Any]] = []
+    skipped = 0
+    with progress(len(plan.targets), quiet=config.quiet, stream=stderr or sys.stderr) as step:
+        for path, files in plan.targets:
+            done, new = _one_target(plan, path, files)
+            if isinstance(done, Record):
+                records.append(done)
+                skipped += not new
+            entries.append(done.entry if isinstance(done, Record) else done)
+            step(outcome(entries[-1], new=new))
+    write_sheet(config.output, reference_tiles(plan.references), records)
+    timings["total"] = time.perf_counter() - started
+    # How much an earlier run had done is no property of the results, so it stands with the timings.
+    timings["skipped"] = skipped
+    document = results(config, plan.matcher, plan.references, entries, timings)
+    text = to_json(document)
+    atomic_write_text(config.output / RESULTS, text)
+    print(text if config.json else summary(document, config.output), end="", file=stdout or sys.stdout)
+    return 1 if document["summary"]["failed"] else 0
+
+
+def _prepare(config: SegmentConfig, references: Sequence[ReferenceConfig]) -> _Plan:
+    """Checks all that can be checked before the first target, the cheap things first."""
+    check_positive("--max-pixels", config.max_pixels)
+    if not 0 <= config.seed <= _LARGEST_SEED:
+        raise InputError(f"--seed is {config.seed}; expected a whole number from 0 to {_LARGEST_SEED}.")
+    paths = expand_targets(config.targets, recursive=config.recursive, output=config.output)
+    images = read_references(references, max_pixels=config.max_pixels)
+    classes = list(dict.fromkeys(name for image in images for name in image.annotations))
+    targets = [
+        (path, target_files(name, classes)) for path, name in zip(paths, name_targets(paths), strict=True)
+    ]
+    inputs = [*paths, *(path for image in images for path in (image.path, image.source))]
+    planned = [files for _, files in targets]
+    check_output(config.output, planned, inputs, resume=config.resume, overwrite=config.overwrite)
+    matcher = Softmatcher.embedded(
+        SoftmatcherConfig(matching=config.matching, prompting=config.prompting, decision=config.decision)
+    )
+    made_with = fingerprint(config, matcher, images)
+    if config.resume:
+        check_same_making(made_with, read_records(config.output), config.output)
+        _check_owners(config.output, targets)
+    return _Plan(
+        config=config,
+        matcher=matcher,
+        references=encode_references(images, matcher),
+        targets=targets,
+        made_with=made_with,
+    )
+
+
+def _make_room(plan: _Plan) -> None:
+    """Makes the folders; removes what an earlier run recorded, where that was asked for."""
+    root = plan.config.output
+    make_folders(root)
+    if plan.config.overwrite:
+        remove_files(root, (RESULTS, SHEET))
+        for name, record in read_records(root).items():
+            remove_files(root, (*record.files(), name))
+
+
+def _one_target(plan: _Plan, path: Path, files: TargetFiles) -> tuple[Record | dict[str, Any], bool]:
+    """Segments one target, or finds it finished.
+
+    Returns:
+        The record of a finished target or the entry of a failed one; and whether it is new.
+    """
+    root, limit = plan.config.output, plan.config.max_pixels
+    clock = time.perf_counter()
+    try:
+        image_size(path, max_pixels=limit)  # refuses what is no picture before reading all of it
+        digest = file_digest(path)
+        earlier = _earlier(plan, path, files, digest.sha256)
+        if earlier is not None:
+            return earlier, False
+        image = read_image(path, max_pixels=limit)
+        timings = {"read": time.perf_counter() - clock}
+        key = jax.random.fold_in(jax.random.key(plan.config.seed), digest.crc32)
+        references = [loaded.reference for loaded in plan.references]
+        segmentation = plan.matcher.segment(image, references, key=key)
+    except InputError as error:
+        _forget(plan, files)
+        return failed_entry(path, error), True
+    clock = time.perf_counter()
+    write_pictures(root, files, image, segmentation)
+    timings |= {**segmentation.timings, "write": time.perf_counter() - clock}
+    record = Record(
+        made_with=plan.made_with,
+        entry=finished_entry(path, digest.sha256, files, segmentation, timings),
+        points=sampled_points(segmentation),
+    )
+    write_record(root / files.record, record)
+    return record, True
+
+
+def _earlier(plan: _Plan, path: Path, files: TargetFiles, sha256: str) -> Record | None:
+    """The record of an earlier run for the same content, if its pictures are there."""
+    root = plan.config.output
+    record = read_record(root / files.record) if plan.config.resume else None
+    if record is None or record.entry.get("sha256") != sha256:
+        return None
+    if not all((root / file).is_file() for file in files.pictures):
+        return None
+    return replace(record, entry={**record.entry, "target": printable(path)})
+
+
+def _forget(plan: _Plan, files: TargetFiles) -> None:
+    """Removes what an earlier run made of a target that has changed since."""
+    root = plan.config.output
+    record = read_record(root / files.record)
+    if record is not None:
+        remove_files(root, (*record.files(), files.record))
+
+
+def _check_owners(root: Path, targets: Sequence[tuple[Path, TargetFiles]]) -> None:
+    """Checks that no target takes the place of another one's earlier result.
+
+    Raises:
+        InputError: One does.
+    """
+    for path, files in targets:
+        record = read_record(root / files.record)
+        if record is None or record.entry.get("target") == printable(path) or not path.is_file():
+            continue
+        if record.entry.get("sha256") != file_digest(path).sha256:
+            raise InputError(
+                f"{root / files.record} is the result of {record.entry.get('target')}, which {path} would "
+                "replace; expected the same targets to --resume (use another folder, or --overwrite)."
+            )

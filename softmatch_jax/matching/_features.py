@@ -1,0 +1,69 @@
+"""What all matchers do to features and weights first."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from softmatch_jax._checks import InputError, check_positive, check_rank
+
+
+def check_pair(
+    reference: Float[Array, "R d"],
+    target: Float[Array, "T d"],
+    temperature: float | Array,
+    names: tuple[str, str] = ("reference", "target"),
+) -> None:
+    """Raises ``InputError`` unless both are ``[patches, d]`` with one ``d`` and the temperature is positive.
+
+    A traced temperature is not checked.
+    """
+    first, second = names
+    check_rank(first, reference, 2, "[patches, d]")
+    check_rank(second, target, 2, "[patches, d]")
+    if reference.shape[1] != target.shape[1]:
+        raise InputError(
+            f"{first} features have {reference.shape[1]} dimensions and {second} features "
+            f"{target.shape[1]}; expected the same (use one feature extractor for both)."
+        )
+    if 0 in reference.shape or 0 in target.shape:
+        raise InputError(
+            f"{first} {list(reference.shape)} or {second} {list(target.shape)} has no patches or no "
+            "dimensions; expected at least one of each."
+        )
+    if not isinstance(temperature, jax.core.Tracer):
+        check_positive("temperature", float(temperature))
+
+
+def check_share(target_share: float | Array) -> None:
+    """Raises ``InputError`` unless the share lies in ``[0, 1]``; a traced one is not checked."""
+    if not isinstance(target_share, jax.core.Tracer) and not 0 <= float(target_share) <= 1:
+        raise InputError(f"target_share is {target_share}; expected a number in [0, 1].")
+
+
+def check_weights(
+    name: str, weights: Float[Array, " n"] | Bool[Array, " n"] | None, features: Float[Array, "n d"]
+) -> None:
+    """Raises ``InputError`` unless there is one weight (or one flag) per patch; ``None`` passes."""
+    if weights is not None and weights.shape != features.shape[:1]:
+        raise InputError(
+            f"{name} has shape {list(weights.shape)}; expected [{features.shape[0]}], one per patch."
+        )
+
+
+def unit_norm(features: Float[Array, "... d"]) -> Float[Array, "... d"]:
+    """Scales vectors to length one; zero vectors stay zero, with a zero gradient."""
+    squared = jnp.sum(features * features, axis=-1, keepdims=True)
+    safe = jnp.where(squared > 0, squared, jnp.ones_like(squared))
+    return features / jnp.sqrt(safe)
+
+
+def normalised_weights(
+    weights: Float[Array, " R"] | None, reference: Float[Array, "R d"]
+) -> Float[Array, " R"]:
+    """Weights that sum to one, uniform when ``None``; all zero stays all zero."""
+    if weights is None:
+        return jnp.full(reference.shape[:1], 1 / reference.shape[0], reference.dtype)
+    total = jnp.sum(weights)
+    return weights / jnp.where(total > 0, total, jnp.ones_like(total))

@@ -1,0 +1,53 @@
+"""What a user calls.
+
+The names below are loaded when first used: the settings are read to show the command line's help,
+which need not wait for JAX.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from softmatch_jax.pipelines.config import (
+        DecisionConfig,
+        MatchingConfig,
+        PromptingConfig,
+        SoftmatcherConfig,
+    )
+    from softmatch_jax.pipelines.reference import Encoded, Reference
+    from softmatch_jax.pipelines.segmentation import ClassSegmentation, Instance, Segmentation
+    from softmatch_jax.pipelines.softmatcher import Softmatcher
+
+_HOMES = {
+    "ClassSegmentation": "softmatch_jax.pipelines.segmentation",
+    "DecisionConfig": "softmatch_jax.pipelines.config",
+    "Encoded": "softmatch_jax.pipelines.reference",
+    "Instance": "softmatch_jax.pipelines.segmentation",
+    "MatchingConfig": "softmatch_jax.pipelines.config",
+    "PromptingConfig": "softmatch_jax.pipelines.config",
+    "Reference": "softmatch_jax.pipelines.reference",
+    "Segmentation": "softmatch_jax.pipelines.segmentation",
+    "Softmatcher": "softmatch_jax.pipelines.softmatcher",
+    "SoftmatcherConfig": "softmatch_jax.pipelines.config",
+}
+
+__all__ = [
+    "ClassSegmentation",
+    "DecisionConfig",
+    "Encoded",
+    "Instance",
+    "MatchingConfig",
+    "PromptingConfig",
+    "Reference",
+    "Segmentation",
+    "Softmatcher",
+    "SoftmatcherConfig",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

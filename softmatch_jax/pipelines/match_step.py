@@ -1,0 +1,146 @@
+"""The pipeline's one jit boundary: features in, scores, cut and resemblance out.
+
+Shapes are bucketed before they reach it. The feature grid has one shape for all picture sizes, the
+references are padded to a power of two, and so a run compiles once for its reference set whatever
+the targets are.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from softmatch_jax import matching
+from softmatch_jax.matching import Cut, MatchMap, Moments
+from softmatch_jax.pipelines.config import MatchingConfig
+
+RESEMBLANCE_SAMPLES = 512
+
+
+class ReferenceArrays(NamedTuple):
+    """A reference set as arrays; ``N`` patches of all references together, ``C`` classes.
+
+    Attributes:
+        features: ``[N, d]``; rows of padding are zero and have no weight anywhere.
+        foreground: ``[C, N]``, weight of each patch for each class.
+        background: ``[C, N]``, likewise for its surroundings.
+        moments: Mean of the references' moments, for whitening.
+        area: ``[C]``, mean fraction of the picture that the object covers.
+    """
+
+    features: Float[Array, "N d"]
+    foreground: Float[Array, "C N"]
+    background: Float[Array, "C N"]
+    moments: Moments
+    area: Float[Array, " C"]
+
+
+def picture_moments(features: Float[Array, "T d"], valid: Bool[Array, " T"]) -> Moments:
+    """Moments of one picture, scaled to total weight one so that every picture counts the same."""
+    weights = valid.astype(features.dtype)
+    return matching.moments(features, weights / jnp.sum(weights))
+
+
+def _common_ground(
+    references: ReferenceArrays,
+    target: Float[Array, "T d"],
+    valid: Bool[Array, " T"],
+    *,
+    white: bool,
+    shrinkage: float,
+) -> tuple[Float[Array, "N d"], Float[Array, "T d"]]:
+    """Unit-norm features of both sides, whitened together where the settings ask for it."""
+    if not white:
+        return matching.unit_norm(references.features), matching.unit_norm(target)
+    both = jax.tree.map(jnp.add, references.moments, picture_moments(target, valid))
+    transform = matching.whitening(both, shrinkage=shrinkage)
+    return matching.whiten(transform, references.features), matching.whiten(transform, target)
+
+
+@partial(jax.jit, static_argnames="config")
+def match_step(
+    references: ReferenceArrays,
+    target: Float[Array, "T d"],
+    valid: Bool[Array, " T"],
+    size_factor: Float[Array, ""],
+    *,
+    config: MatchingConfig,
+) -> tuple[MatchMap, Cut]:
+    """Matches every class against one target and finds where to cut each score map.
+
+    Returns:
+        A match map and a cut with a leading axis of ``C`` classes.
+    """
+    source, goal = _common_ground(references, target, valid, white=config.whiten, shrinkage=config.shrinkage)
+    contrast = matching.geometric_contrast if config.method == "geometric" else matching.arithmetic_contrast
+
+    def one_class(
+        foreground: Float[Array, " N"], background: Float[Array, " N"], area: Float[Array, ""]
+    ) -> tuple[MatchMap, Cut]:
+        found = contrast(
+            source,
+            goal,
+            temperature=config.temperature,
+            foreground=foreground,
+            background=background,
+            target_share=config.target_share,
+            valid=valid,
+        )
+        bounds = (area / size_factor, jnp.minimum(area * size_factor, 1.0))
+        return found, matching.otsu_threshold(found.score, valid=valid, area=bounds)
+
+    return jax.vmap(one_class)(references.foreground, references.background, references.area)
+
+
+def _spread(weights: Float[Array, " n"], count: int) -> Array:
+    """Indices of ``count`` patches drawn evenly along the cumulative weight: systematic sampling."""
+    cumulative = jnp.cumsum(weights)
+    places = (jnp.arange(count, dtype=weights.dtype) + 0.5) / count * cumulative[-1]
+    return jnp.clip(jnp.searchsorted(cumulative, places), 0, weights.shape[0] - 1)
+
+
+@partial(jax.jit, static_argnames="config")
+def resemblance_step(
+    references: ReferenceArrays,
+    target: Float[Array, "T d"],
+    valid: Bool[Array, " T"],
+    found: Float[Array, "C T"],
+    *,
+    config: MatchingConfig,
+) -> Float[Array, " C"]:
+    """How much what was found looks like each class: :func:`softmatch_jax.matching.resemblance`.
+
+    Each set of patches is thinned to a fixed number, so cost does not grow with the references.
+
+    Args:
+        references: The reference set.
+        target: ``[T, d]``, target features.
+        valid: ``[T]``, false on padding.
+        found: ``[C, T]``, the share of each patch that the class's mask covers.
+        config: Settings.
+    """
+    source, goal = _common_ground(
+        references, target, valid, white=config.whiten, shrinkage=config.verify_shrinkage
+    )
+
+    def one_class(
+        foreground: Float[Array, " N"], background: Float[Array, " N"], share: Float[Array, " T"]
+    ) -> Float[Array, ""]:
+        rest = jnp.where(valid & (share <= 0), 1.0, 0.0)
+        count = RESEMBLANCE_SAMPLES
+        beside = jnp.concatenate([source[_spread(background, count)], goal[_spread(rest, count)]])
+        weights = jnp.repeat(
+            jnp.stack([jnp.any(background > 0), jnp.any(rest > 0)]).astype(rest.dtype), count
+        )
+        return matching.resemblance(
+            source[_spread(foreground, count)],
+            goal[_spread(share, count)],
+            beside,
+            surroundings_weights=weights,
+        )
+
+    return jax.vmap(one_class)(references.foreground, references.background, found)

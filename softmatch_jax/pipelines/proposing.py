@@ -1,0 +1,120 @@
+"""From one class's match map to points, prompts, proposals and a mask (Softmatcher Fig. 1, steps 2-3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int32
+
+from softmatch_jax._types import Map, Mask
+from softmatch_jax.matching import Cut, MatchMap
+from softmatch_jax.models import MaskGenerator, Proposals
+from softmatch_jax.pipelines.config import PromptingConfig, SoftmatcherConfig
+from softmatch_jax.pipelines.merging import merge
+from softmatch_jax.pipelines.reference import Encoded
+from softmatch_jax.prompting import (
+    Clusters,
+    PatchGrid,
+    SampledPoints,
+    kmeans,
+    prompts_from_clusters,
+    sample_multinomial,
+    sample_top_k,
+    unpool_map,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """What one class's match map led to, before it is checked and before classes compete.
+
+    Attributes:
+        mask: ``bool [H, W]``.
+        probability: ``float32 [H, W]``.
+        points: ``float32 [n, 2]``, ``(x, y)``.
+        clusters: ``int32 [n]``.
+        proposals: All decoded masks.
+    """
+
+    mask: Mask
+    probability: Map
+    points: Float[np.ndarray, "n 2"]
+    clusters: Int32[np.ndarray, " n"]
+    proposals: Proposals
+
+
+def probability_map(found: MatchMap, cut: Cut, grid: PatchGrid, *, sharpness: float) -> Map:
+    """Probability that each pixel is on the object: a logistic about the cut, one half on it.
+
+    The slope is ``sharpness`` per standard deviation of the scores. Logits are interpolated, not
+    probabilities, so that the contour of one half does not depend on the slope.
+    """
+    score = np.where(np.isfinite(found.score), found.score, 0).reshape(grid.shape)
+    scale = sharpness / max(float(cut.deviation), 1e-6)
+    logits = unpool_map((score - float(cut.threshold)) * scale, grid)
+    # exp overflows float32 past 88; a probability within 1e-13 of its limit needs no more.
+    return 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
+
+
+@partial(jax.jit, static_argnames=("shape", "config"))
+def _sample(
+    found: MatchMap,
+    above: Bool[Array, " T"],
+    centres: Float[Array, "T 2"],
+    key: jax.Array,
+    *,
+    shape: tuple[int, int],
+    config: PromptingConfig,
+) -> tuple[SampledPoints, Clusters]:
+    """Draws points above the cut and groups them by where they are in the picture."""
+    draw_key, cluster_key = jax.random.split(key)
+    if config.sampler == "top_k":
+        points = sample_top_k(
+            found.log_probability.reshape(shape),
+            config.points,
+            radius=config.radius,
+            valid=above.reshape(shape),
+        )
+    else:
+        points = sample_multinomial(found.log_probability, config.points, key=draw_key, valid=above)
+    clusters = kmeans(centres[points.indices], config.clusters, key=cluster_key, valid=points.valid)
+    return points, clusters
+
+
+def propose(
+    encoded: Encoded,
+    found: MatchMap,
+    cut: Cut,
+    generator: MaskGenerator,
+    *,
+    config: SoftmatcherConfig,
+    key: jax.Array,
+) -> Draft:
+    """Samples points from a match map, groups them, decodes a proposal per group and merges.
+
+    Args:
+        encoded: The target.
+        found: Match map of one class, ``[T]``.
+        cut: Where its scores are cut.
+        generator: Decodes the prompts.
+        config: Settings.
+        key: Random key.
+    """
+    grid = encoded.features.grid
+    probability = probability_map(found, cut, grid, sharpness=config.decision.sharpness)
+    above = encoded.features.valid.ravel() & (found.score > cut.threshold)
+    centres = grid.patch_centres().reshape(-1, 2)
+    points, clusters = jax.device_get(
+        _sample(found, above, centres, key, shape=grid.shape, config=config.prompting)
+    )
+    xy = centres[points.indices]
+    prompts = prompts_from_clusters(xy, clusters)
+    if prompts:
+        proposals = generator.decode(encoded.embedding, prompts, prior=probability)
+    else:  # a blank picture: nothing stands out, so there is nothing to ask for
+        proposals = Proposals.empty(encoded.image_size)
+    mask = merge(proposals, min_score=config.decision.min_score, size=encoded.image_size)
+    return Draft(mask, probability, xy[points.valid], clusters.assignment[points.valid], proposals)

@@ -1,0 +1,153 @@
+"""References: encoded once, reused for every target, combined into sets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from softmatch_jax._checks import InputError
+from softmatch_jax._types import Mask, Size
+from softmatch_jax.matching import Moments
+from softmatch_jax.models import PatchFeatures
+from softmatch_jax.pipelines.match_step import ReferenceArrays, picture_moments
+from softmatch_jax.prompting import Seeds, pool_mask
+
+MAX_CLASSES = 255
+"""Classes that fit the 8-bit indexed mask beside the background."""
+
+
+NEGATIVE_SHARE = 0.8
+"""Share of the surroundings' weight that falls to what was marked as background, where anything was."""
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """A picture as both models see it; give it in place of the picture to save encoding it again.
+
+    Attributes:
+        image_size: ``(H, W)``.
+        features: Patch features, a batch of one.
+        embedding: What the mask generator made of the picture.
+    """
+
+    image_size: Size
+    features: PatchFeatures
+    embedding: Any
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reference:
+    """A picture with its annotated object, ready to be matched.
+
+    Attributes:
+        class_name: What the object is called.
+        mask: ``bool [H, W]``, the object: as given, or completed from the annotation.
+        seeds: The pixels that were annotated.
+        encoded: The encoded picture.
+        foreground: ``float32 [h * w]``, weight of each patch as part of the object.
+        background: ``float32 [h * w]``, weight of each patch as part of its surroundings.
+        moments: Moments of the picture's features.
+    """
+
+    class_name: str
+    mask: Mask
+    seeds: Seeds
+    encoded: Encoded
+    foreground: Float[np.ndarray, " T"]
+    background: Float[np.ndarray, " T"]
+    moments: Moments
+
+
+def patch_weights(mask: Mask, negative: Mask, features: PatchFeatures) -> tuple[np.ndarray, np.ndarray]:
+    """Weights of the patches as object and as surroundings.
+
+    A patch counts for the object by the share the mask covers, from one half up. An object thinner
+    than a patch covers half of none; then the best-covered patches count. The surroundings are the
+    patches the mask does not touch. Where some of them were marked as background those get most of the
+    weight: the unmarked rest may hold more objects of the kind.
+
+    Args:
+        mask: ``bool [H, W]``, the object.
+        negative: ``bool [H, W]``, pixels marked as background.
+        features: Features of the picture.
+
+    Returns:
+        Foreground and background, each ``float32 [h * w]``.
+    """
+    coverage = pool_mask(mask, features.grid).ravel()
+    least = min(0.5, 0.7 * float(coverage.max()))
+    foreground = np.where(coverage >= least, coverage, 0) if coverage.any() else coverage
+    background = (features.valid.ravel() & (coverage <= 0.02)).astype(np.float32)
+    marked = pool_mask(negative, features.grid).ravel() * background
+    if marked.any():
+        background = (
+            NEGATIVE_SHARE * marked / marked.sum() + (1 - NEGATIVE_SHARE) * background / background.sum()
+        )
+    return foreground.astype(np.float32), background.astype(np.float32)
+
+
+def stack_references(references: Sequence[Reference]) -> tuple[tuple[str, ...], ReferenceArrays]:
+    """Puts references together, several to a class, padded to a power of two of them.
+
+    Returns:
+        Class names in order of first appearance, and the arrays.
+
+    Raises:
+        InputError: There are none, too many classes, or they come from different feature extractors.
+    """
+    if not references:
+        raise InputError("segment got no references; expected at least one (see Softmatcher.reference).")
+    names = tuple(dict.fromkeys(reference.class_name for reference in references))
+    if len(names) > MAX_CLASSES:
+        raise InputError(f"{len(names)} classes were given; expected at most {MAX_CLASSES}.")
+    shapes = {reference.encoded.features.values.shape for reference in references}
+    if len(shapes) > 1:
+        raise InputError(
+            f"references have features of shapes {sorted(shapes)}; expected one shape "
+            "(encode them all with the same Softmatcher)."
+        )
+    bucket = 1 << (len(references) - 1).bit_length()
+    patches = references[0].foreground.size
+    foreground = np.zeros((len(names), bucket, patches), np.float32)
+    background = np.zeros_like(foreground)
+    area = np.zeros(len(names), np.float32)
+    for place, reference in enumerate(references):
+        row = names.index(reference.class_name)
+        foreground[row, place] = reference.foreground
+        background[row, place] = reference.background
+        area[row] += reference.mask.mean()
+    counts = np.array([sum(r.class_name == name for r in references) for name in names], np.float32)
+    flat = [reference.encoded.features.flat() for reference in references]
+    flat += [jnp.zeros_like(flat[0])] * (bucket - len(flat))
+    summed = jax.tree.map(lambda *m: sum(m) / len(m), *[reference.moments for reference in references])
+    arrays = ReferenceArrays(
+        features=jnp.concatenate(flat),
+        foreground=jnp.asarray(foreground.reshape(len(names), -1)),
+        background=jnp.asarray(background.reshape(len(names), -1)),
+        moments=summed,
+        area=jnp.asarray(area / counts),
+    )
+    return names, arrays
+
+
+def make_reference(class_name: str, mask: Mask, seeds: Seeds, encoded: Encoded) -> Reference:
+    """Pools the mask to patches and takes the picture's moments."""
+    negative = np.zeros_like(mask) if seeds.exact else seeds.background
+    foreground, background = patch_weights(mask, negative, encoded.features)
+    return Reference(
+        class_name=class_name,
+        mask=mask,
+        seeds=seeds,
+        encoded=encoded,
+        foreground=foreground,
+        background=background,
+        moments=jax.jit(picture_moments)(
+            encoded.features.flat(), jnp.asarray(encoded.features.valid.ravel())
+        ),
+    )
