@@ -9,7 +9,7 @@ demo: $(VENV)/.installed
 	$(BIN)/softmatch demo --output demo-out --overwrite
 
 test: lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff format --check .

@@ -14,7 +14,6 @@ import cv2
 import jax
 import numpy as np
 from jaxtyping import Float
-from skimage.graph import MCP_Geometric
 
 from softmatch_jax._checks import InputError, check_mask
 from softmatch_jax._types import Map, Mask
@@ -168,6 +167,8 @@ def _route(
     waves = cv2.GaussianBlur(rng.standard_normal(blocks.shape), (0, 0), _WAVES)
     cost = 1 + 8 * (1 - depth / depth.max()) ** 2
     cost *= np.exp(_WOBBLE * 2 * math.sqrt(math.pi) * _WAVES * waves)
+    from skimage.graph import MCP_Geometric  # slow to import, and only this needs it
+
     search = MCP_Geometric(np.where(blocks, cost, np.inf), fully_connected=True)
     reached = np.isfinite(search.find_costs([origin])[0])
     ends = _draw_inside(np.where(reached, depth, 0), _ENDS, rng)

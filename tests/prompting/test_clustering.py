@@ -129,9 +129,12 @@ def test_whole_weights_count_as_copies():
 def test_fewer_distinct_points_than_clusters():
     points = np.repeat(np.array([[1, 2], [1e3, 5]], np.float32), 6, axis=0)
     got = fast_kmeans(points, 3, key=jax.random.key(0))
-    assert int(got.valid.sum()) == 2 and float(got.inertia) == 0 and got.converged
+    assert int(got.valid.sum()) == 2 and got.converged
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(got))
-    assert {tuple(c) for c in np.asarray(got.centres)[np.asarray(got.valid)].tolist()} == {(1, 2), (1000, 5)}
+    # Means are sums over counts in float32: one rounding of 1000 is 6e-5.
+    centres = np.sort(np.asarray(got.centres)[np.asarray(got.valid)], axis=0)
+    np.testing.assert_allclose(centres, [(1, 2), (1000, 5)], rtol=2e-7)
+    assert float(got.inertia) < 12 * (1000 * 2e-7) ** 2
     assert (got.centres[~got.valid] == 0).all()
 
 
