@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from typing import Annotated, Any, NamedTuple
 
 import tyro
@@ -110,6 +111,9 @@ def parse_segment(words: Sequence[str]) -> tuple[SegmentConfig, tuple[ReferenceC
         doc = (SegmentConfig.__doc__ or "").split("\n", 1)[0]
         _parse(_SegmentHelp, ["--help"], description=doc + _EXAMPLE)
     groups, rest = split_references(words)
+    following = dict(pairwise(rest))
+    if "" in (following.get("-o"), following.get("--output")) or "--output=" in rest:
+        raise InputError("--output is empty; expected a folder (perhaps a shell variable is not set).")
     config = _parse_interleaved(rest)
     references = tuple(_parse(ReferenceConfig, group) for group in groups)
     if not references:

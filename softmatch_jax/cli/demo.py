@@ -9,6 +9,8 @@ from typing import Annotated
 
 from tyro import conf
 
+from softmatch_jax._checks import InputError
+
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
@@ -61,11 +63,17 @@ def run_demo(config: DemoConfig) -> int:
         InputError: The output folder holds results, or cannot be written.
     """
     from softmatch_jax.cli.config import ReferenceConfig, SegmentConfig
-    from softmatch_jax.cli.layout import check_output, make_folders
+    from softmatch_jax.cli.layout import RESULTS, check_output, make_folders
     from softmatch_jax.cli.run import run_segment
 
     for name in _SCENES:
-        check_output(config.output / name, (), (), resume=False, overwrite=config.overwrite)
+        folder = config.output / name
+        if (folder / RESULTS).exists() and not config.overwrite:
+            raise InputError(
+                f"The folder {folder} already holds a demo; expected --overwrite to replace it, or another "
+                "folder (-o)."
+            )
+        check_output(folder, (), (), resume=False, overwrite=config.overwrite)
     statuses = []
     for name, scene in _SCENES.items():
         folder = config.output / name

@@ -13,6 +13,8 @@ from softmatch_jax.cli.names import name_classes
 FOLDERS = ("masks", "overlays", "maps", "records")
 RESULTS = "results.json"
 SHEET = "contact_sheet.png"
+MARK = "records/.softmatch"
+"""An empty file that says the folder's results are ours, even if a run ended before its first record."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +70,7 @@ def check_output(
 
     Raises:
         InputError: It is no folder, is not writable, holds results that may neither stay nor be
-            replaced, or holds an input among its results.
+            replaced, holds files in their places that are not ours, or holds an input among them.
     """
     if resume and overwrite:
         raise InputError(
@@ -84,7 +86,8 @@ def check_output(
                 f"The input {path} lies among the results in {root}, which this run would replace; expected "
                 "another output folder (-o)."
             )
-    if resume or overwrite:
+    ours = (root / MARK).exists()
+    if ours and (resume or overwrite):
         return
     files = [file for target in planned for file in (*target.pictures, target.record)]
     records = root.glob("records/*.json")
@@ -92,6 +95,10 @@ def check_output(
         (path for path in (root / file for file in (RESULTS, SHEET, *files)) if path.exists()), None
     )
     present = present or next(iter(sorted(records)), None)
+    if present is not None and not ours:
+        raise InputError(
+            f"{present} is in the way and was not made by softmatch; expected another output folder (-o)."
+        )
     if present is not None:
         raise InputError(
             f"The output folder {root} already holds results, such as {present.name}; expected --resume to "
@@ -101,6 +108,12 @@ def check_output(
 
 def _check_writable(root: Path) -> None:
     existing = Path(os.path.abspath(root))
+    try:
+        root.exists()
+    except OSError as error:
+        raise InputError(
+            f"The output folder {str(root)[:80]} cannot be made ({error.strerror}); choose another (-o)."
+        ) from None
     while not os.path.lexists(existing):
         existing = existing.parent
     if not existing.is_dir():
@@ -124,6 +137,7 @@ def make_folders(root: Path) -> None:
     try:
         for folder in FOLDERS:
             (root / folder).mkdir(parents=True, exist_ok=True)
+        (root / MARK).touch()
     except OSError as error:
         raise InputError(
             f"The output folder {root} cannot be made ({error.strerror}); choose another folder (-o)."

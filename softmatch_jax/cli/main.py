@@ -5,6 +5,7 @@ Heavy imports are in the functions that need them, so that help and version come
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -17,7 +18,7 @@ usage: softmatch [-h] [--version] {segment,demo} ...
 Show one example, get the same kind of object in every other picture.
 
   segment    Segment in every target what the references show.
-  demo       See it work on a photograph of coins; no files are needed.
+  demo       See it work on two photographs; no files are needed.
 
 softmatch segment --reference duck.jpg --mask duck.png --class-name duck photos/ -o out
 
@@ -33,11 +34,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0 when all went well, 1 when a target failed, 2 when something the user gave cannot be used,
-        130 when interrupted. Faults of ours raise.
+        130 when interrupted, 141 when standard output was closed early. Faults of ours raise.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(words)
+        status = _dispatch(words)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # The reader, such as head, has seen enough. Python would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except InputError as error:
         print(f"softmatch: error: {error}", file=sys.stderr)
         return 2

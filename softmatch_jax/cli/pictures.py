@@ -75,12 +75,11 @@ def reference_tiles(references: Sequence[LoadedReference]) -> list[list[Tile]]:
             annotated = overlay_strokes(image, marked.foreground, marked.background, palette[index])
         labels = one.mask.astype(np.uint8) * np.uint8(index)
         name = loaded.origin.path.name
+        grown = "mask" if marked.exact else f"mask grown from {loaded.origin.kind}"
         rows.append(
             [
                 Tile(_small(annotated), f"{name} (reference)"),
-                Tile(
-                    _small(overlay_labels(image, labels, palette)), f"{one.class_name}: {loaded.origin.kind}"
-                ),
+                Tile(_small(overlay_labels(image, labels, palette)), f"{one.class_name}: {grown}"),
             ]
         )
     return rows
@@ -118,11 +117,12 @@ def _target_tiles(root: Path, record: Record) -> list[Tile]:
             continue
         xy = np.asarray(points[:_MOST_POINTS], np.float32).reshape(-1, 3)[:, :2] * scale
         small = overlay_points(small, xy, None, palette[[0, index]])
-    name = Path(entry["target"]).name
-    tiles = [Tile(small, name)]
+    tiles = [Tile(small, Path(record.files()[0]).stem)]
     for found in classes[:_MOST_MAPS]:
         values = _small(read_image(root / found["map"], max_pixels=_no_limit(entry)))[..., 0]
-        verdict = "absent" if found["absent"] else f"{found['score']:.2f}"
+        verdict = (
+            "absent" if found["absent"] else f"score {found['score']:.2f}, {len(found['instances'])} found"
+        )
         tiles.append(Tile(_colours()[values], f"{found['name']}: {verdict}"))
     return tiles
 

@@ -15,15 +15,15 @@ Step: TypeAlias = Callable[[str], None]
 
 
 @contextmanager
-def progress(total: int, *, quiet: bool, stream: TextIO) -> Iterator[Step]:
+def progress(total: int, *, quiet: bool, stream: TextIO | None) -> Iterator[Step]:
     """Shows how far a batch is; yields the function to call after each target.
 
     Args:
         total: Number of targets.
         quiet: Show nothing.
-        stream: Where to; a terminal gets a bar.
+        stream: Where to; a terminal gets a bar, and a closed one (``None``) nothing.
     """
-    if quiet:
+    if quiet or stream is None:
         yield lambda text: None
     elif stream.isatty():
         columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))

@@ -113,8 +113,19 @@ def run_segment(
     document = results(config, plan.matcher, plan.references, entries, timings)
     text = to_json(document)
     atomic_write_text(config.output / RESULTS, text)
-    print(text if config.json else summary(document, config.output), end="", file=stdout or sys.stdout)
+    _print(text if config.json else summary(document, config.output), stdout or sys.stdout, config.output)
     return 1 if document["summary"]["failed"] else 0
+
+
+def _print(text: str, stream: TextIO, output: Path) -> None:
+    try:
+        print(text, end="", file=stream, flush=True)
+    except BrokenPipeError:  # a reader that has seen enough, which main deals with
+        raise
+    except OSError as error:
+        raise InputError(
+            f"Standard output cannot be written ({error.strerror}); the results are in {output / RESULTS}."
+        ) from None
 
 
 def _prepare(config: SegmentConfig, references: Sequence[ReferenceConfig]) -> _Plan:
@@ -122,7 +133,10 @@ def _prepare(config: SegmentConfig, references: Sequence[ReferenceConfig]) -> _P
     check_positive("--max-pixels", config.max_pixels)
     if not 0 <= config.seed <= _LARGEST_SEED:
         raise InputError(f"--seed is {config.seed}; expected a whole number from 0 to {_LARGEST_SEED}.")
-    paths = expand_targets(config.targets, recursive=config.recursive, output=config.output)
+    annotations = [path for one in references for path in (one.mask, one.painting) if path is not None]
+    paths = expand_targets(
+        config.targets, recursive=config.recursive, output=config.output, passed_over=annotations
+    )
     images = read_references(references, max_pixels=config.max_pixels)
     classes = list(dict.fromkeys(name for image in images for name in image.annotations))
     targets = [

@@ -37,12 +37,13 @@ def summary(document: Mapping[str, Any], output: Path) -> str:
     if document["timings"]["skipped"]:
         parts[0] += f" ({document['timings']['skipped']} of them by an earlier run)"
     if counts["absent"]:
-        parts.append(f"{counts['absent']} of these without any object")
+        parts.append(f"no object found in {counts['absent']} of these")
     if counts["failed"]:
         parts.append(f"{counts['failed']} failed")
     noun = "target" if len(targets) == 1 else "targets"
     lines = [f"{len(targets)} {noun}: {', '.join(parts)}."]
-    lines.append(f"Look at {printable(output / SHEET)} first; {RESULTS} beside it has the numbers.")
+    if counts["done"]:
+        lines.append(f"Look at {printable(output / SHEET)} first; {RESULTS} beside it has the numbers.")
     absent = [
         f"absent: {entry['target']}: {found['reason']}"
         for entry in targets

@@ -13,8 +13,8 @@ class MatchingConfig:
     """How reference and target features are compared.
 
     Attributes:
-        method: ``geometric`` is the paper's large-regularisation limit in its exact linear-time form;
-            ``arithmetic`` keeps a mode for every part of the object and costs references x targets.
+        method: geometric is the paper's large-regularisation limit in its exact linear-time form;
+            arithmetic keeps a mode for every part of the object and costs references x targets.
         temperature: Softmax temperature tau.
         whiten: Whiten features on the joint statistics of references and target first. Meant for
             hand-made descriptors; learned features need none.
@@ -48,10 +48,10 @@ class PromptingConfig:
     """How the match map becomes prompts.
 
     Attributes:
-        sampler: ``top_k`` takes the best patches with spatial suppression; ``multinomial`` draws from
+        sampler: top_k takes the best patches with spatial suppression; multinomial draws from
             the map without replacement, as the paper does.
         points: Most points taken.
-        radius: Patches within this distance of a taken point are passed over (``top_k`` only).
+        radius: Patches within this distance of a taken point are passed over (top_k only).
         clusters: Most clusters the points are grouped into; each becomes one prompt.
     """
 
@@ -78,7 +78,7 @@ class DecisionConfig:
             of the scores.
         size_factor: How many times smaller or larger than on the references an object may be, as a
             fraction of the picture. It bounds where the score map is cut.
-        min_score: Proposals that score below this are discarded.
+        min_score: Proposals that score below this are discarded before the rest is merged.
         min_area: Instances smaller than this fraction of the picture are dropped.
         min_resemblance: The object is reported absent when what was found resembles it less than this.
             One is the same distribution of patches, zero is no nearer than the surroundings.
@@ -88,7 +88,7 @@ class DecisionConfig:
     size_factor: float = 16.0
     min_score: float = 0.5
     min_area: float = 1e-4
-    min_resemblance: float = 0.55
+    min_resemblance: float = 0.5
 
     def __post_init__(self) -> None:
         check_positive("decision.sharpness", self.sharpness)

@@ -83,6 +83,11 @@ class Softmatcher:
             raise InputError("class_name is empty; expected a name, such as 'duck'.")
         encoded = image if isinstance(image, Encoded) else self.encode(image)
         given = MaskAnnotation(annotation) if isinstance(annotation, np.ndarray) else annotation
+        if not isinstance(given, Annotation):
+            raise InputError(
+                f"annotation is a {type(given).__name__}; expected a bool mask, Scribbles, Points, Box or "
+                "Painted."
+            )
         marked = seeds(given, encoded.image_size)
         mask = marked.foreground if marked.exact else complete_mask(encoded, marked, self.masks, self.config)
         return make_reference(class_name, mask, marked, encoded)
@@ -101,6 +106,8 @@ class Softmatcher:
             InputError: The target is not a picture, there are no references, or another model encoded
                 them.
         """
+        if not isinstance(key, jax.Array):
+            raise InputError(f"key is {key!r}; expected a random key, such as jax.random.key(0).")
         clock = _Clock()
         names, arrays = stack_references([references] if isinstance(references, Reference) else references)
         encoded = target if isinstance(target, Encoded) else self.encode(target)
@@ -187,7 +194,9 @@ def _absence(draft: Draft, likeness: float, least: float, name: str) -> str | No
         best = float(draft.proposals.scores.max())
         return f"no proposal for {name!r} scores above min_score (the best scores {best:.2f})"
     if likeness < least:
-        return f"the best match resembles {name!r} by {likeness:.2f}, below min_resemblance={least:g}"
+        return (
+            f"the best match resembles {name!r} by {likeness:.3f}, below decision.min_resemblance={least:g}"
+        )
     return None
 
 

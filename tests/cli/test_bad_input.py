@@ -142,7 +142,7 @@ def test_bad_targets_do_not_stop_good_ones(command, shown, bad, made, contents):
 def test_only_bad_targets(command, shown, bad):
     code, out, _ = command("segment", *shown, bad / "zero.png", "-o", bad / "out")
     assert code == 1 and "1 target: 0 segmented, 1 failed." in out
-    assert {path.name for path in (bad / "out").rglob("*.*")} == {"results.json", "contact_sheet.png"}
+    assert {path.name for path in (bad / "out").rglob("[!.]*.*")} == {"results.json", "contact_sheet.png"}
 
 
 def test_the_pixel_limit_can_be_set(command, shown, made, tmp_path):

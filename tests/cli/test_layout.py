@@ -28,7 +28,7 @@ def test_an_absent_folder_and_foreign_files_are_fine(tmp_path):
 
 @pytest.mark.parametrize("name", ["results.json", "contact_sheet.png", "records/b.json", "masks/a.png"])
 def test_results_may_neither_go_nor_stay_unasked(tmp_path, name):
-    (tmp_path / name).parent.mkdir(exist_ok=True)
+    make_folders(tmp_path)
     (tmp_path / name).write_text("{}")
     with pytest.raises(InputError) as caught:
         check(tmp_path)
@@ -37,6 +37,20 @@ def test_results_may_neither_go_nor_stay_unasked(tmp_path, name):
     check(tmp_path, overwrite=True)
     with pytest.raises(InputError, match="given together"):
         check(tmp_path, resume=True, overwrite=True)
+
+
+@pytest.mark.parametrize("name", ["results.json", "masks/a.png"])
+@pytest.mark.parametrize("flags", [{}, {"resume": True}, {"overwrite": True}], ids=str)
+def test_what_another_program_put_there_is_never_replaced(tmp_path, name, flags):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(InputError, match="was not made by softmatch"):
+        check(tmp_path, **flags)
+
+
+def test_a_name_no_file_system_takes(tmp_path):
+    with pytest.raises(InputError, match="File name too long"):
+        check(tmp_path / ("a" * 300))
 
 
 def test_a_file_in_place_of_the_folder(tmp_path):

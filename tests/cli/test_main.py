@@ -50,3 +50,18 @@ def test_our_own_faults_keep_their_traceback(command, shown, made, tmp_path, mon
     monkeypatch.setattr("softmatch_jax.cli.run.expand_targets", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         command("segment", *shown, made / "t0.png", "-o", tmp_path / "out")
+
+
+def test_a_reader_that_has_seen_enough():
+    done = subprocess.run(
+        f"{sys.executable} -m softmatch_jax segment --help | true", shell=True, capture_output=True, text=True
+    )
+    assert done.stderr == ""
+
+
+def test_an_empty_output_is_refused(capsys):
+    from softmatch_jax.cli.main import main
+
+    for words in (["-o", ""], ["--output", ""], ["--output="]):
+        assert main(["segment", "--reference", "a.png", "--mask", "a.png", "b.png", *words]) == 2
+        assert "--output is empty" in capsys.readouterr().err

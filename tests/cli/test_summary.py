@@ -37,4 +37,4 @@ def test_summary():
 
 def test_long_lists_are_cut():
     lines = summary(document(*[FAILED] * 50), Path("out")).splitlines()
-    assert len(lines) == 23 and lines[-1] == "... and 30 more; see results.json."
+    assert len(lines) == 22 and lines[-1] == "... and 30 more; see results.json."

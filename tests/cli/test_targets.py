@@ -57,3 +57,15 @@ def test_what_stands_for_no_picture(folder, word, sentence):
     with pytest.raises(InputError) as caught:
         expanded(folder, f"{folder}/{word}")
     assert sentence in str(caught.value) and word in str(caught.value)
+
+
+def test_pictures_within_the_output_folder_are_found(folder):
+    paths = expand_targets([str(folder)], recursive=False, output=folder)
+    assert [path.name for path in paths] == ["a.png", "b.JPG"]
+
+
+def test_masks_of_references_are_passed_over_unless_named(folder):
+    mask = folder / "a.png"
+    passed = expand_targets([str(folder)], recursive=False, output=folder / "out", passed_over=[mask])
+    assert [path.name for path in passed] == ["b.JPG"]
+    assert expand_targets([str(mask)], recursive=False, output=folder / "out", passed_over=[mask]) == [mask]

@@ -227,5 +227,9 @@ def test_bad_input_is_one_sentence(matcher, red):
         matcher.reference(image, np.ones(SIZE, bool))
     with pytest.raises(InputError, match=r"uint8 \[H, W, 3\]"):
         matcher.segment(image.astype(float), red, key=KEY)
+    with pytest.raises(InputError, match="annotation is a tuple"):
+        matcher.reference(image, (1, 2, 3, 4))
+    with pytest.raises(InputError, match=r"expected a random key, such as jax.random.key\(0\)"):
+        matcher.segment(image, red, key=0)
     with pytest.raises(InputError, match="No class 'blue'"):
         matcher.segment(image, red, key=KEY)["blue"]
