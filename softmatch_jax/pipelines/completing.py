@@ -78,7 +78,7 @@ def complete_mask(
         InputError: The generator finds nothing, or everything, from these seeds.
     """
     task = _Task(encoded, marked, generator, config)
-    if marked.region is not None and not marked.foreground.any():
+    if marked.region is not None:
         mask = _from_box(task, marked.region)
     else:
         box, mask = _best_extent(task)

@@ -15,7 +15,8 @@ class MatchingConfig:
     Attributes:
         method: geometric is the paper's large-regularisation limit in its exact linear-time form;
             arithmetic keeps a mode for every part of the object and costs references x targets.
-        temperature: Softmax temperature tau.
+        temperature: Softmax temperature tau. With the geometric method the cut adapts to it, so masks do
+            not depend on it; points drawn by the multinomial sampler and the log-evidence do.
         whiten: Whiten features on the joint statistics of references and target first. Meant for
             hand-made descriptors; learned features need none.
         shrinkage: How far the covariance is drawn to its diagonal, in (0, 1].
@@ -97,6 +98,10 @@ class DecisionConfig:
         for name in ("min_score", "min_area"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"decision.{name} is {getattr(self, name)}; expected a fraction in [0, 1].")
+        if not self.min_resemblance <= 1:
+            raise InputError(
+                f"decision.min_resemblance is {self.min_resemblance}; expected a number of at most 1."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The pipeline's one jit boundary: features in, scores, cut and resemblance out.
+"""The pipeline's jit boundary: features in, scores, cut and resemblance out.
 
 Shapes are bucketed before they reach it. The feature grid has one shape for all picture sizes, the
 references are padded to a power of two, and so a run compiles once for its reference set whatever
@@ -19,6 +19,10 @@ from softmatch_jax.matching import Cut, MatchMap, Moments
 from softmatch_jax.pipelines.config import MatchingConfig
 
 RESEMBLANCE_SAMPLES = 512
+"""Patches that stand for each set in the resemblance, whose cost grows with their square."""
+
+BLANK = 1e-4
+"""Scores that deviate by less than this share of the largest are called equal."""
 
 
 class ReferenceArrays(NamedTuple):
@@ -39,6 +43,7 @@ class ReferenceArrays(NamedTuple):
     area: Float[Array, " C"]
 
 
+@jax.jit
 def picture_moments(features: Float[Array, "T d"], valid: Bool[Array, " T"]) -> Moments:
     """Moments of one picture, scaled to total weight one so that every picture counts the same."""
     weights = valid.astype(features.dtype)
@@ -91,7 +96,11 @@ def match_step(
             valid=valid,
         )
         bounds = (area / size_factor, jnp.minimum(area * size_factor, 1.0))
-        return found, matching.otsu_threshold(found.score, valid=valid, area=bounds)
+        cut = matching.otsu_threshold(found.score, valid=valid, area=bounds)
+        # On a blank picture scores differ by rounding alone; then nothing is above the cut.
+        highest = jnp.max(found.score)
+        blank = cut.deviation <= BLANK * jnp.max(jnp.where(valid, jnp.abs(found.score), 0))
+        return found, cut._replace(threshold=jnp.where(blank, highest, cut.threshold))
 
     return jax.vmap(one_class)(references.foreground, references.background, references.area)
 
@@ -113,6 +122,8 @@ def resemblance_step(
     config: MatchingConfig,
 ) -> Float[Array, " C"]:
     """How much what was found looks like each class: :func:`softmatch_jax.matching.resemblance`.
+
+    Zero where nothing was found.
 
     Each set of patches is thinned to a fixed number, so cost does not grow with the references.
 
@@ -136,11 +147,12 @@ def resemblance_step(
         weights = jnp.repeat(
             jnp.stack([jnp.any(background > 0), jnp.any(rest > 0)]).astype(rest.dtype), count
         )
-        return matching.resemblance(
+        alike = matching.resemblance(
             source[_spread(foreground, count)],
             goal[_spread(share, count)],
             beside,
             surroundings_weights=weights,
         )
+        return jnp.where(jnp.any(share > 0), alike, 0.0)
 
     return jax.vmap(one_class)(references.foreground, references.background, found)

@@ -31,11 +31,13 @@ class Encoded:
     """A picture as both models see it; give it in place of the picture to save encoding it again.
 
     Attributes:
+        models: Names of the feature extractor and the mask generator.
         image_size: ``(H, W)``.
         features: Patch features, a batch of one.
         embedding: What the mask generator made of the picture.
     """
 
+    models: tuple[str, str]
     image_size: Size
     features: PatchFeatures
     embedding: Any
@@ -78,18 +80,34 @@ def patch_weights(mask: Mask, negative: Mask, features: PatchFeatures) -> tuple[
         features: Features of the picture.
 
     Returns:
-        Foreground and background, each ``float32 [h * w]``.
+        Foreground and background, each ``float32 [h * w]`` and of sum one, so that references count the
+        same whatever the size of their object; or of sum zero, for a background that is not there.
     """
     coverage = pool_mask(mask, features.grid).ravel()
     least = min(0.5, 0.7 * float(coverage.max()))
-    foreground = np.where(coverage >= least, coverage, 0) if coverage.any() else coverage
-    background = (features.valid.ravel() & (coverage <= 0.02)).astype(np.float32)
+    foreground: np.ndarray = np.where(coverage >= least, coverage, 0) if coverage.any() else coverage
+    background: np.ndarray = (features.valid.ravel() & (coverage <= 0.02)).astype(np.float32)
     marked = pool_mask(negative, features.grid).ravel() * background
     if marked.any():
-        background = (
-            NEGATIVE_SHARE * marked / marked.sum() + (1 - NEGATIVE_SHARE) * background / background.sum()
+        background = NEGATIVE_SHARE * _share(marked) + (1 - NEGATIVE_SHARE) * _share(background)
+    return _share(foreground), _share(background)
+
+
+def _share(weights: np.ndarray) -> np.ndarray:
+    """Weights of sum one; all zero stays all zero."""
+    total = weights.sum(dtype=np.float64)
+    return (weights / total if total > 0 else weights).astype(np.float32)
+
+
+def check_same_models(*encoded: Encoded) -> None:
+    """Raises ``InputError`` unless the same models encoded all pictures."""
+    models = dict.fromkeys(one.models for one in encoded)
+    if len(models) > 1:
+        first, second = list(models)[:2]
+        raise InputError(
+            f"Pictures were encoded by different models, {first} and {second}; expected one Softmatcher for "
+            "references and target."
         )
-    return foreground.astype(np.float32), background.astype(np.float32)
 
 
 def stack_references(references: Sequence[Reference]) -> tuple[tuple[str, ...], ReferenceArrays]:
@@ -106,12 +124,7 @@ def stack_references(references: Sequence[Reference]) -> tuple[tuple[str, ...], 
     names = tuple(dict.fromkeys(reference.class_name for reference in references))
     if len(names) > MAX_CLASSES:
         raise InputError(f"{len(names)} classes were given; expected at most {MAX_CLASSES}.")
-    shapes = {reference.encoded.features.values.shape for reference in references}
-    if len(shapes) > 1:
-        raise InputError(
-            f"references have features of shapes {sorted(shapes)}; expected one shape "
-            "(encode them all with the same Softmatcher)."
-        )
+    check_same_models(*[reference.encoded for reference in references])
     bucket = 1 << (len(references) - 1).bit_length()
     patches = references[0].foreground.size
     foreground = np.zeros((len(names), bucket, patches), np.float32)
@@ -137,9 +150,15 @@ def stack_references(references: Sequence[Reference]) -> tuple[tuple[str, ...], 
 
 
 def make_reference(class_name: str, mask: Mask, seeds: Seeds, encoded: Encoded) -> Reference:
-    """Pools the mask to patches and takes the picture's moments."""
+    """Pools the mask to patches and takes the picture's moments.
+
+    Raises:
+        InputError: The mask covers no patch.
+    """
     negative = np.zeros_like(mask) if seeds.exact else seeds.background
     foreground, background = patch_weights(mask, negative, encoded.features)
+    if not foreground.any():
+        raise InputError(f"The object of class {class_name!r} covers no patch; expected a larger one.")
     return Reference(
         class_name=class_name,
         mask=mask,
@@ -147,7 +166,5 @@ def make_reference(class_name: str, mask: Mask, seeds: Seeds, encoded: Encoded) 
         encoded=encoded,
         foreground=foreground,
         background=background,
-        moments=jax.jit(picture_moments)(
-            encoded.features.flat(), jnp.asarray(encoded.features.valid.ravel())
-        ),
+        moments=picture_moments(encoded.features.flat(), jnp.asarray(encoded.features.valid.ravel())),
     )

@@ -18,7 +18,13 @@ from softmatch_jax.pipelines.config import SoftmatcherConfig
 from softmatch_jax.pipelines.match_step import match_step, resemblance_step
 from softmatch_jax.pipelines.merging import resolve_classes, split_instances
 from softmatch_jax.pipelines.proposing import Draft, propose
-from softmatch_jax.pipelines.reference import Encoded, Reference, make_reference, stack_references
+from softmatch_jax.pipelines.reference import (
+    Encoded,
+    Reference,
+    check_same_models,
+    make_reference,
+    stack_references,
+)
 from softmatch_jax.pipelines.segmentation import ClassSegmentation, Segmentation
 from softmatch_jax.prompting import Annotation, MaskAnnotation, pool_mask, seeds
 
@@ -59,7 +65,9 @@ class Softmatcher:
             "expected finite features (the model or its weights are broken for this picture).",
         )
         height, width = image.shape[:2]
-        return Encoded((height, width), features, self.masks.encode(image))
+        return Encoded(
+            (self.features.name, self.masks.name), (height, width), features, self.masks.encode(image)
+        )
 
     def reference(
         self, image: Image | Encoded, annotation: Annotation | Mask, *, class_name: str = "object"
@@ -83,11 +91,6 @@ class Softmatcher:
             raise InputError("class_name is empty; expected a name, such as 'duck'.")
         encoded = image if isinstance(image, Encoded) else self.encode(image)
         given = MaskAnnotation(annotation) if isinstance(annotation, np.ndarray) else annotation
-        if not isinstance(given, Annotation):
-            raise InputError(
-                f"annotation is a {type(given).__name__}; expected a bool mask, Scribbles, Points, Box or "
-                "Painted."
-            )
         marked = seeds(given, encoded.image_size)
         mask = marked.foreground if marked.exact else complete_mask(encoded, marked, self.masks, self.config)
         return make_reference(class_name, mask, marked, encoded)
@@ -109,13 +112,11 @@ class Softmatcher:
         if not isinstance(key, jax.Array):
             raise InputError(f"key is {key!r}; expected a random key, such as jax.random.key(0).")
         clock = _Clock()
-        names, arrays = stack_references([references] if isinstance(references, Reference) else references)
+        chosen = [references] if isinstance(references, Reference) else list(references)
+        names, arrays = stack_references(chosen)
+        clock.lap("references")
         encoded = target if isinstance(target, Encoded) else self.encode(target)
-        if encoded.features.values.shape[-1] != arrays.features.shape[-1]:
-            raise InputError(
-                f"references have {arrays.features.shape[-1]} feature dimensions and the target "
-                f"{encoded.features.values.shape[-1]}; expected the same (encode both with one Softmatcher)."
-            )
+        check_same_models(chosen[0].encoded, encoded)
         clock.lap("encode")
         flat, valid = encoded.features.flat(), jnp.asarray(encoded.features.valid.ravel())
         factor = jnp.float32(self.config.decision.size_factor)
@@ -127,10 +128,12 @@ class Softmatcher:
             drafts.append(propose(encoded, found, cut, self.masks, config=self.config, key=row_key))
         clock.lap("masks")
         shares = np.stack([pool_mask(draft.mask, encoded.features.grid).ravel() for draft in drafts])
-        likeness = resemblance_step(arrays, flat, valid, jnp.asarray(shares), config=self.config.matching)
+        likeness = np.asarray(
+            resemblance_step(arrays, flat, valid, jnp.asarray(shares), config=self.config.matching)
+        )
         clock.lap("verify")
         evidence = matched[0].log_evidence
-        return self._assemble(names, drafts, evidence, np.asarray(likeness), encoded, clock)
+        return self._assemble(names, drafts, evidence, likeness, encoded, clock)
 
     def _assemble(
         self,

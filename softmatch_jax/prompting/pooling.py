@@ -18,13 +18,13 @@ from softmatch_jax.prompting.grid import PatchGrid
 def pool_mask(mask: Mask, grid: PatchGrid) -> Float[np.ndarray, "rows columns"]:
     """Measures how much of each patch a mask covers.
 
-    The value is the area of the mask within the footprint over the area of the footprint, both
-    clipped to the picture; pixels that straddle an edge count in proportion. It is exact up to
-    float32 rounding.
+    The value is the area of the mask within the footprint over the area of the footprint, where the
+    footprints of the outermost valid patches reach to the edge of the picture; pixels that straddle an
+    edge count in proportion. It is exact up to float32 rounding.
 
     Args:
         mask: ``bool [H, W]`` in the original picture.
-        grid: the patches; they tile the picture up to the footprints in the padding.
+        grid: the patches; the footprints of the valid ones tile the picture.
 
     Returns:
         Fractions from 0 to 1, ``float32 [rows, columns]``; 0 for invalid patches.
@@ -66,6 +66,8 @@ def _overlaps(grid: PatchGrid, axis: int) -> Float[np.ndarray, "patches pixels"]
     valid = grid.valid_slices()[axis]
     edges = grid.offset + grid.stride * (np.arange(valid.start, valid.stop + 1) - 0.5)
     edges = np.clip(edges * scale, 0, length)
+    # The outermost patches take the strips that footprints in the padding would have covered.
+    edges[0], edges[-1] = 0, length
     low, high = edges[:-1, None], edges[1:, None]
     pixel = np.arange(length)[None, :]
     shares = np.clip(np.minimum(high, pixel + 1) - np.maximum(low, pixel), 0, None) / (high - low)

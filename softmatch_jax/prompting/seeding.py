@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import assert_never
 
 import numpy as np
 
@@ -75,7 +74,10 @@ def seeds(annotation: Annotation, size: Size) -> Seeds:
             return _from_mask(annotation.mask, size)
         case Painted():
             return _from_painting(annotation, size)
-    assert_never(annotation)
+    raise InputError(
+        f"annotation is a {type(annotation).__name__}; expected a bool mask, Scribbles, Points, Box or "
+        "Painted."
+    )
 
 
 def _from_strokes(noun: str, strokes: Sequence[Polyline], size: Size) -> Seeds:

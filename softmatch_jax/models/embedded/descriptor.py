@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from softmatch_jax._checks import InputError
+from softmatch_jax._checks import InputError, check_positive
 from softmatch_jax.imaging import fit_longest, pad_image_edge, resize_image
 from softmatch_jax.models.embedded.colour import srgb_to_lab
 from softmatch_jax.models.protocols import PatchFeatures
@@ -49,6 +49,14 @@ class DescriptorConfig:
                 f"DescriptorConfig has longest={self.longest} and stride={self.stride}; expected "
                 "positive numbers, the first a multiple of the second."
             )
+        object.__setattr__(self, "pooling", tuple(self.pooling))
+        if not self.pooling or self.orientations < 1:
+            raise InputError(
+                f"DescriptorConfig has pooling={self.pooling} and orientations={self.orientations}; "
+                "expected at least one of each."
+            )
+        for sigma in (self.gradient_scale, *self.pooling):
+            check_positive("DescriptorConfig.gradient_scale or pooling", sigma)
 
     @property
     def dim(self) -> int:
@@ -118,8 +126,10 @@ def describe(
     for sigma in config.pooling:
         left = _gaussian_rows(rows, height, content[0], sigma)
         right = _gaussian_rows(columns, width, content[1], sigma)
-        mean = left[None] @ colour @ right.T[None]
-        square = left[None] @ (colour * colour) @ right.T[None]
+        # The variance is a small difference of large numbers, which reduced precision would lose.
+        pool = partial(jnp.matmul, precision="highest")
+        mean = pool(pool(left[None], colour), right.T[None])
+        square = pool(pool(left[None], colour * colour), right.T[None])
         deviation = jnp.sqrt(jnp.maximum(square - mean * mean, 0) + 1e-5)
         features += [mean, deviation, left[None] @ gradients @ right.T[None]]
     return jnp.moveaxis(jnp.concatenate(features), 0, -1)

@@ -40,6 +40,10 @@ class GrabCutConfig:
                 f"{self} is out of range; expected longest >= 1, iterations and band >= 1 and certain in "
                 "(0.5, 1]."
             )
+        if not self.seed_radius >= 0 or int(self.band) != self.band:
+            raise InputError(
+                f"{self} is out of range; expected seed_radius >= 0 and a whole number for band."
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +68,7 @@ class GrabCut:
     With a prior, two cuts are made: one is free to follow the colours anywhere, which finds the whole of
     an object the prior saw in part; the other stays within a narrow band about the prior's contour, which
     keeps what is thin, or of the colour of its surroundings. The one whose outline lies on the stronger
-    edges is kept.
+    edges is kept. OpenCV's generator of random numbers, which belongs to the thread, is seeded anew.
 
     All prompts are cut together, since each one's object is evidence on the colours of the next. The
     cut is then taken apart into connected pieces, and a prompt's proposal is the pieces that its points
