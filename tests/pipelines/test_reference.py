@@ -90,7 +90,7 @@ def test_stacking_pads_to_a_power_of_two_and_keeps_classes_apart(matcher):
 
 def test_negatives_keep_their_weight_beside_another_reference(matcher):
     """A look-alike that one reference marks as background stays out when a second reference joins."""
-    size, like = (120, 160), (190, 110, 50)
+    size, like = (120, 160), (200, 85, 50)
     image, _ = scene(size, [((40, 60), 25, RED), ((115, 60), 25, like)], 0)
     marked = matcher.reference(image, Painted(disc(size, (40, 60), 12), disc(size, (115, 60), 20)))
     plain_image, (plain_mask,) = scene(size, [((80, 60), 30, RED)], 3)
