@@ -24,7 +24,7 @@ from softmatch_jax.models import MaskGenerator, PatchFeatures
 from softmatch_jax.pipelines.config import SoftmatcherConfig
 from softmatch_jax.pipelines.match_step import match_step
 from softmatch_jax.pipelines.proposing import probability_map
-from softmatch_jax.pipelines.reference import Encoded, make_reference, stack_references
+from softmatch_jax.pipelines.reference import Encoded, Reference, make_reference, stack_references
 from softmatch_jax.prompting import Prompt, Seeds, fill_box, pool_mask
 
 EXTENTS = (1.25, 1.75, 2.5, 4.0, np.inf)
@@ -52,10 +52,11 @@ XYXY = tuple[float, float, float, float]
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """What every step of growing needs."""
+    """What every step of growing needs; ``seeds`` is the picture as a reference of its own seeds."""
 
     encoded: Encoded
     marked: Seeds
+    seeds: Reference
     generator: MaskGenerator
     config: SoftmatcherConfig
 
@@ -77,13 +78,15 @@ def complete_mask(
     Raises:
         InputError: The generator finds nothing, or everything, from these seeds.
     """
-    task = _Task(encoded, marked, generator, config)
     if marked.region is not None:
-        mask = _from_box(task, marked.region)
+        mask = _from_box(encoded, marked.region, generator)
     else:
+        task = _Task(
+            encoded, marked, make_reference("", marked.foreground, marked, encoded), generator, config
+        )
         box, mask = _best_extent(task)
-        around = _expanded(mask, 1 + 2 * MARGIN)
-        candidates = [mask, _grow(task, box, certain=False), _grow(task, around, example=mask)]
+        around, grown = _expanded(mask, 1 + 2 * MARGIN), make_reference("", mask, marked, encoded)
+        candidates = [mask, _grow(task, box, certain=False), _grow(task, around, example=grown)]
         mask = max(candidates, key=partial(outline_contrast, features=encoded.features))
     if not mask.any() or mask.all():
         extent = "nothing" if not mask.any() else "the whole picture"
@@ -163,24 +166,24 @@ def _bounds(mask: Mask) -> XYXY:
     return (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
 
 
-def _from_box(task: _Task, region: Mask) -> Mask:
+def _from_box(encoded: Encoded, region: Mask, generator: MaskGenerator) -> Mask:
     """What the generator finds in a box that was drawn about the object."""
     prompt = Prompt(np.zeros((0, 2), np.float32), np.zeros(0, bool), _bounds(region))
-    return np.any(task.generator.decode(task.encoded.embedding, [prompt]).masks, axis=0) & region
+    return np.any(generator.decode(encoded.embedding, [prompt]).masks, axis=0) & region
 
 
-def _grow(task: _Task, box: XYXY, *, example: Mask | None = None, certain: bool = True) -> Mask:
+def _grow(task: _Task, box: XYXY, *, example: Reference | None = None, certain: bool = True) -> Mask:
     """Matches the picture against an example in it, and decodes from the seeds within a box.
 
     Args:
         task: Picture, seeds, generator and settings.
         box: All beyond it is background.
-        example: The object so far; its seeds when ``None``.
+        example: The picture as a reference of the object so far; of its seeds when ``None``.
         certain: Whether the prior may be certain of pixels that are no seeds.
     """
     encoded, marked, config = task.encoded, task.marked, task.config
     beyond = marked.background | ~fill_box(box, encoded.image_size)
-    own = make_reference("", marked.foreground if example is None else example, marked, encoded)
+    own = task.seeds if example is None else example
     background, area = own.background, float(own.mask.mean())
     if example is None:
         outside = pool_mask(beyond, encoded.features.grid).ravel() >= 0.5
