@@ -38,14 +38,13 @@ def stems(folder: Path, limit: int) -> list[Path]:
 
 
 def score(matcher: Softmatcher, reference: Reference, targets: list[Path]) -> list[tuple[float, float, bool]]:
-    """IoU (0 where there is no truth to compare with), resemblance and absence of every target."""
+    """IoU with the mask beside the picture (none: empty), resemblance and absence of every target."""
     rows = []
     for stem in targets:
-        found = matcher.segment(
-            read_image(stem.with_suffix(".jpg")), reference, key=jax.random.key(0)
-        ).classes[0]
-        has_truth = stem.with_suffix(".png").exists()
-        overlap = intersection_over_union(found.mask, load(stem)[1]) if has_truth else 0.0
+        image, truth = read_image(stem.with_suffix(".jpg")), stem.with_suffix(".png")
+        found = matcher.segment(image, reference, key=jax.random.key(0)).classes[0]
+        known = read_mask(truth, threshold=1) if truth.exists() else np.zeros_like(found.mask)
+        overlap = intersection_over_union(found.mask, known)
         rows.append((overlap, found.resemblance, found.absent))
     return rows
 

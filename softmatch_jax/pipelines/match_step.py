@@ -1,4 +1,4 @@
-"""The pipeline's jit boundary: features in, scores, cut and resemblance out.
+"""The pipeline's jit boundary: features in; scores, cut, points and resemblance out.
 
 Shapes are bucketed before they reach it. The feature grid has one shape for all picture sizes, the
 references are padded to a power of two, and so a run compiles once for its reference set whatever
@@ -16,7 +16,8 @@ from jaxtyping import Array, Bool, Float
 
 from softmatch_jax import matching
 from softmatch_jax.matching import Cut, MatchMap, Moments
-from softmatch_jax.pipelines.config import MatchingConfig
+from softmatch_jax.pipelines.config import MatchingConfig, PromptingConfig
+from softmatch_jax.prompting import Clusters, SampledPoints, kmeans, sample_multinomial, sample_top_k
 
 RESEMBLANCE_SAMPLES = 512
 """Patches that stand for each set in the resemblance, whose cost grows with their square."""
@@ -156,3 +157,28 @@ def resemblance_step(
         return jnp.where(jnp.any(share > 0), alike, 0.0)
 
     return jax.vmap(one_class)(references.foreground, references.background, found)
+
+
+@partial(jax.jit, static_argnames=("shape", "config"))
+def sample_step(
+    found: MatchMap,
+    above: Bool[Array, " T"],
+    centres: Float[Array, "T 2"],
+    key: jax.Array,
+    *,
+    shape: tuple[int, int],
+    config: PromptingConfig,
+) -> tuple[SampledPoints, Clusters]:
+    """Draws points above the cut and groups them by where they are in the picture."""
+    draw_key, cluster_key = jax.random.split(key)
+    if config.sampler == "top_k":
+        points = sample_top_k(
+            found.log_probability.reshape(shape),
+            config.points,
+            radius=config.radius,
+            valid=above.reshape(shape),
+        )
+    else:
+        points = sample_multinomial(found.log_probability, config.points, key=draw_key, valid=above)
+    clusters = kmeans(centres[points.indices], config.clusters, key=cluster_key, valid=points.valid)
+    return points, clusters

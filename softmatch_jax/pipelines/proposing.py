@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int32
+from jaxtyping import Float, Int32
 
 from softmatch_jax._types import Map, Mask
 from softmatch_jax.matching import Cut, MatchMap
 from softmatch_jax.models import MaskGenerator, Proposals
-from softmatch_jax.pipelines.config import PromptingConfig, SoftmatcherConfig
+from softmatch_jax.pipelines.config import SoftmatcherConfig
+from softmatch_jax.pipelines.match_step import sample_step
 from softmatch_jax.pipelines.merging import merge
 from softmatch_jax.pipelines.reference import Encoded
 from softmatch_jax.prompting import (
-    Clusters,
     PatchGrid,
-    SampledPoints,
-    kmeans,
     prompts_from_clusters,
-    sample_multinomial,
-    sample_top_k,
     unpool_map,
 )
 
@@ -59,31 +54,6 @@ def probability_map(found: MatchMap, cut: Cut, grid: PatchGrid, *, sharpness: fl
     return 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
 
 
-@partial(jax.jit, static_argnames=("shape", "config"))
-def _sample(
-    found: MatchMap,
-    above: Bool[Array, " T"],
-    centres: Float[Array, "T 2"],
-    key: jax.Array,
-    *,
-    shape: tuple[int, int],
-    config: PromptingConfig,
-) -> tuple[SampledPoints, Clusters]:
-    """Draws points above the cut and groups them by where they are in the picture."""
-    draw_key, cluster_key = jax.random.split(key)
-    if config.sampler == "top_k":
-        points = sample_top_k(
-            found.log_probability.reshape(shape),
-            config.points,
-            radius=config.radius,
-            valid=above.reshape(shape),
-        )
-    else:
-        points = sample_multinomial(found.log_probability, config.points, key=draw_key, valid=above)
-    clusters = kmeans(centres[points.indices], config.clusters, key=cluster_key, valid=points.valid)
-    return points, clusters
-
-
 def propose(
     encoded: Encoded,
     found: MatchMap,
@@ -108,7 +78,7 @@ def propose(
     above = encoded.features.valid.ravel() & (found.score > cut.threshold)
     centres = grid.patch_centres().reshape(-1, 2)
     points, clusters = jax.device_get(
-        _sample(found, above, centres, key, shape=grid.shape, config=config.prompting)
+        sample_step(found, above, centres, key, shape=grid.shape, config=config.prompting)
     )
     xy = centres[points.indices]
     prompts = prompts_from_clusters(xy, clusters)

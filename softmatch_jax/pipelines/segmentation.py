@@ -44,7 +44,7 @@ class ClassSegmentation:
             before mask proposals.
         log_evidence: Log of the mean unnormalised match, from the match map.
         resemblance: How much the find looks like the references: 1 alike, 0 no more than the
-            surroundings do.
+            surroundings do, or where nothing was found.
         points: ``float32 [n, 2]``, points ``(x, y)`` sampled from the match map.
         clusters: ``int32 [n]``, the cluster, and so the prompt, of each point.
         proposals: All decoded masks, those discarded included.

@@ -155,38 +155,59 @@ class Softmatcher:
             draft.mask if reason is None else empty for draft, reason in zip(drafts, reasons, strict=True)
         ]
         labels = resolve_classes(masks, [draft.probability for draft in drafts])
-        classes = []
-        for row, (name, draft) in enumerate(zip(names, drafts, strict=True)):
-            pieces, instances = split_instances(
-                labels == row + 1, draft.probability, min_area=decision.min_area
+        classes = tuple(
+            _class_segmentation(
+                draft,
+                labels == index,
+                name=name,
+                index=index,
+                log_evidence=float(evidence),
+                resemblance=float(alike),
+                reason=reason,
+                min_area=decision.min_area,
             )
-            labels[(labels == row + 1) & (pieces == 0)] = 0
-            reason = reasons[row]
-            if reason is None and not instances:
-                reason = (
-                    f"every piece of {name!r} is smaller than min_area={decision.min_area:g} of the picture"
-                )
-            classes.append(
-                ClassSegmentation(
-                    name=name,
-                    index=row + 1,
-                    mask=pieces > 0,
-                    instances=instances,
-                    instance_labels=pieces,
-                    match_map=draft.probability,
-                    log_evidence=float(log_evidence[row]),
-                    resemblance=float(likeness[row]),
-                    points=draft.points,
-                    clusters=draft.clusters,
-                    proposals=draft.proposals,
-                    absent=reason is not None,
-                    reason=reason,
-                )
+            for index, (name, draft, evidence, alike, reason) in enumerate(
+                zip(names, drafts, log_evidence, likeness, reasons, strict=True), start=1
             )
+        )
+        for entry in classes:  # pieces too small to count go back to the background
+            labels[(labels == entry.index) & ~entry.mask] = 0
         clock.lap("merge")
         return Segmentation(
-            image_size=encoded.image_size, classes=tuple(classes), labels=labels, timings=clock.seconds
+            image_size=encoded.image_size, classes=classes, labels=labels, timings=clock.seconds
         )
+
+
+def _class_segmentation(
+    draft: Draft,
+    pixels: Mask,
+    *,
+    name: str,
+    index: int,
+    log_evidence: float,
+    resemblance: float,
+    reason: str | None,
+    min_area: float,
+) -> ClassSegmentation:
+    """Separates the pixels a class has won into instances."""
+    pieces, instances = split_instances(pixels, draft.probability, min_area=min_area)
+    if reason is None and not instances:
+        reason = f"every piece of {name!r} is smaller than min_area={min_area:g} of the picture"
+    return ClassSegmentation(
+        name=name,
+        index=index,
+        mask=pieces > 0,
+        instances=instances,
+        instance_labels=pieces,
+        match_map=draft.probability,
+        log_evidence=log_evidence,
+        resemblance=resemblance,
+        points=draft.points,
+        clusters=draft.clusters,
+        proposals=draft.proposals,
+        absent=reason is not None,
+        reason=reason,
+    )
 
 
 def _absence(draft: Draft, likeness: float, least: float, name: str) -> str | None:

@@ -80,13 +80,16 @@ def test_absent_object_gives_an_empty_mask_and_a_reason(matcher, red):
 
 
 def test_blank_target_is_absent_not_a_crash(matcher, red):
-    assert matcher.segment(np.full((64, 64, 3), 128, np.uint8), red, key=KEY).absent
+    for level in (0, 128, 255):
+        found = matcher.segment(np.full((64, 64, 3), level, np.uint8), red, key=KEY)["red"]
+        assert found.absent and "no part of the target stands out" in found.reason
+        assert len(found.points) == 0 and found.resemblance == 0
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 700), (700, 3)])
 def test_tiny_and_thin_targets(matcher, red, size):
     result = matcher.segment(ground(size, 0), red, key=KEY)
-    assert result.labels.shape == size
+    assert result.labels.shape == size and result.absent and not result.labels.any()
 
 
 def test_classes_do_not_overlap_and_go_where_they_belong(matcher, red, green):
