@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1] / PACKAGE
 FLOORS = {
     "_types": 0,
     "_checks": 0,
+    "_clustering": 0.5,  # stands on the checks; matching and prompting both stand on it
     "matching": 1,
     "prompting": 1,
     "imaging": 1,

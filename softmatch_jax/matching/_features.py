@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -57,6 +59,60 @@ def unit_norm(features: Float[Array, "... d"]) -> Float[Array, "... d"]:
     squared = jnp.sum(features * features, axis=-1, keepdims=True)
     safe = jnp.where(squared > 0, squared, jnp.ones_like(squared))
     return features / jnp.sqrt(safe)
+
+
+def wide(*dtypes: jnp.dtype) -> jnp.dtype:
+    """The type to compute in: double precision if any is, single otherwise."""
+    double = jnp.dtype(jnp.float64)
+    return double if double in dtypes else jnp.dtype(jnp.float32)
+
+
+class Patches(NamedTuple):
+    """Features left as they came, with what brings them to unit norm beside them.
+
+    Inner products are taken on the features and scaled afterwards. That saves a normalised copy, and
+    features of half precision are multiplied exactly, with sums in single precision.
+
+    Attributes:
+        features: ``[n, d]``, of any floating type.
+        scale: ``[n]``, one over the length; 0 for a zero vector. At least single precision.
+    """
+
+    features: Float[Array, "n d"]
+    scale: Float[Array, " n"]
+
+
+def as_patches(features: Float[Array, "n d"], *, normalized: bool = False) -> Patches:
+    """Measures the lengths; ``normalized`` says that all are one, and saves a pass over the features."""
+    dtype = wide(features.dtype)
+    if normalized:
+        return Patches(features, jnp.ones(features.shape[:1], dtype))
+    squared = jnp.einsum("nd,nd->n", features, features, preferred_element_type=dtype)
+    positive = squared > 0
+    return Patches(features, jnp.where(positive, jnp.where(positive, squared, 1) ** -0.5, 0))
+
+
+def unit(patches: Patches) -> Float[Array, "n d"]:
+    """The unit-norm features, in the precision of the scale."""
+    return patches.features.astype(patches.scale.dtype) * patches.scale[:, None]
+
+
+def inner(a: Float[Array, "n d"], b: Float[Array, "d ..."]) -> Array:
+    """Matrix product summed in at least single precision, and not rounded to less on accelerators."""
+    dtype = wide(a.dtype, b.dtype)
+    common = a.dtype if a.dtype == b.dtype else dtype
+    precision = "highest" if common == dtype else None
+    return jnp.matmul(a.astype(common), b.astype(common), precision=precision, preferred_element_type=dtype)
+
+
+def project(patches: Patches, vector: Float[Array, " d"]) -> Float[Array, " n"]:
+    """Inner product of every unit-norm patch with a vector."""
+    return inner(patches.features, vector) * patches.scale
+
+
+def cosines(rows: Patches, columns: Patches) -> Float[Array, "n m"]:
+    """Cosine similarity of all rows with all columns."""
+    return inner(rows.features, columns.features.T) * rows.scale[:, None] * columns.scale[None, :]
 
 
 def normalised_weights(

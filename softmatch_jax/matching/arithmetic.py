@@ -12,69 +12,83 @@ made.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from softmatch_jax._checks import InputError
 from softmatch_jax.matching._features import (
+    Patches,
+    as_patches,
     check_pair,
     check_share,
     check_weights,
+    cosines,
     normalised_weights,
-    unit_norm,
 )
 from softmatch_jax.matching._match_map import MatchMap, match_map
+from softmatch_jax.matching._statistics import Rows, count_valid, rows_of
 
-DEFAULT_TILE = 256
+DEFAULT_TILE = 128
+"""References worked on at a time. Fewer stay in cache; many more gain nothing."""
 
 
-def _tiles(
-    reference: Float[Array, "R d"], weights: Float[Array, " R"], tile: int
-) -> tuple[Float[Array, "n tile d"], Float[Array, "n tile"]]:
+def _tiles(rows: Patches, weights: Float[Array, " R"], tile: int) -> tuple[Patches, Float[Array, "n tile"]]:
     """Cuts references and their weights into tiles, padded with weight zero."""
     if tile < 1:
         raise InputError(f"tile is {tile}; expected at least 1 reference at a time.")
-    tile = min(tile, reference.shape[0])
-    pad = -reference.shape[0] % tile
-    rows = jnp.pad(reference, ((0, pad), (0, 0)))
-    return rows.reshape(-1, tile, reference.shape[1]), jnp.pad(weights, (0, pad)).reshape(-1, tile)
+    tile = min(tile, weights.shape[0])
+    pad = -weights.shape[0] % tile
+
+    def cut(array: Array) -> Array:
+        padded = jnp.pad(array, [(0, pad)] + [(0, 0)] * (array.ndim - 1)) if pad else array
+        return padded.reshape(-1, tile, *array.shape[1:])
+
+    return Patches(cut(rows.features), cut(rows.scale)), cut(weights)
 
 
-def _fold(
-    reference: Float[Array, "R d"],
-    target: Float[Array, "T d"],
+def fold(
+    rows: Patches,
     weights: Float[Array, " R"],
-    temperature: float,
-    valid: Bool[Array, " T"] | None,
-    tile: int,
+    target: Patches,
+    temperature: float | Array,
+    *,
+    valid: Bool[Array, " T"] | None = None,
+    tile: int = DEFAULT_TILE,
     normalise: bool,
 ) -> tuple[Float[Array, " T"], Float[Array, ""]]:
     """Log-sum-exp over references of weighted rows, and of their weighted row sums.
 
-    Both inputs have unit norm. Rows are softmaxes when ``normalise``, plain exponentials otherwise.
-    References of weight zero are left out, from derivatives too.
+    Rows are softmaxes when ``normalise``, plain exponentials otherwise. References of weight zero are
+    left out, from derivatives too; these are taken a tile at a time as well. Weights are used as they
+    are.
     """
-    mask = jnp.ones(target.shape[:1], bool) if valid is None else valid
+    mask = None if valid is None else valid[:, None]
 
+    # Tiles lie as [T, tile]: reductions over the long axis then run along vectors of references.
+    @jax.checkpoint
     def step(
         carry: tuple[Float[Array, " T"], Float[Array, " T"]],
-        rows: tuple[Float[Array, "tile d"], Float[Array, " tile"]],
+        piece: tuple[Patches, Float[Array, " tile"]],
     ) -> tuple[tuple[Float[Array, " T"], Float[Array, " T"]], Float[Array, " tile"]]:
-        features, share = rows
-        logits = jnp.where(mask[None, :], features @ target.T / temperature, -jnp.inf)
-        row_sums = jax.nn.logsumexp(logits, axis=1)
+        patches, share = piece
+        logits = cosines(target, Patches(patches.features, patches.scale / temperature))
+        logits = logits if mask is None else jnp.where(mask, logits, -jnp.inf)
+        row_sums = jax.nn.logsumexp(logits, axis=0)
         if normalise:
-            logits = logits - row_sums[:, None]
-        logits = jnp.where((share > 0)[:, None], logits, -jnp.inf)
+            logits = logits - row_sums[None, :]
+        logits = jnp.where((share > 0)[None, :], logits, -jnp.inf)
         # A running sum in units of e^peak: no logarithm, hence no derivative of log 0, until the end.
-        peak = jax.lax.stop_gradient(jnp.maximum(carry[0], jnp.max(logits, axis=0)))
+        peak = jax.lax.stop_gradient(jnp.maximum(carry[0], jnp.max(logits, axis=1)))
         unit = _finite(peak)
-        mass = carry[1] * jnp.exp(carry[0] - unit) + share @ jnp.exp(logits - unit[None, :])
+        mass = carry[1] * jnp.exp(carry[0] - unit) + jnp.exp(logits - unit[:, None]) @ share
         return (peak, mass), row_sums
 
-    empty = jnp.zeros(target.shape[:1], target.dtype)
-    tiles = _tiles(reference, weights, tile)
+    empty = jnp.zeros_like(target.scale)
+    tiles = _tiles(rows, weights, tile)
     (peak, mass), row_sums = jax.lax.scan(step, (empty - jnp.inf, empty), tiles)
     total = jax.nn.logsumexp(row_sums, b=tiles[1])
     return _finite(peak) + _log(mass), total
@@ -88,6 +102,68 @@ def _log(mass: Float[Array, " T"]) -> Float[Array, " T"]:
     """Logarithm whose derivative at zero is zero."""
     positive = mass > 0
     return jnp.where(positive, jnp.log(jnp.where(positive, mass, jnp.ones_like(mass))), -jnp.inf)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arithmetic:
+    """The mean of softmaxed cosine maps, exactly, a tile of references at a time.
+
+    Every part of the object keeps its own mode. ``O(R T d)`` time, ``O(tile * T)`` memory. With a
+    background the score is the log-ratio of the two kernel densities.
+
+    Attributes:
+        tile: References worked on at a time.
+    """
+
+    tile: int = DEFAULT_TILE
+
+    needs_key: ClassVar[bool] = False
+    needs_rest: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.tile < 1:
+            raise InputError(f"tile is {self.tile}; expected at least 1 reference at a time.")
+
+    def share(self, patches: Patches, weights: Array, *, temperature: Any, key: Any) -> None:
+        """Nothing is shared."""
+
+    def summarise(self, patches: Patches, weights: Array, valid: Array, *, shared: None, key: Any) -> Rows:
+        """All patches."""
+        return rows_of(patches, weights, valid)
+
+    def match(
+        self,
+        foreground: Rows,
+        background: Rows | None,
+        target: Patches,
+        *,
+        shared: None,
+        temperature: float | Array,
+        valid: Bool[Array, " T"] | None,
+    ) -> MatchMap:
+        """Folds the rows, each normalised over the target, into a running log-sum-exp."""
+        if background is None:
+            return _arithmetic(foreground, target, temperature, valid, self.tile)
+        inside, outside = (
+            fold(rows.patches, rows.share, target, temperature, tile=self.tile, normalise=False)[0]
+            for rows in (foreground, background)
+        )
+        return match_map(inside - _or_zero(outside), valid)
+
+
+def _arithmetic(
+    rows: Rows, target: Patches, temperature: float | Array, valid: Bool[Array, " T"] | None, tile: int
+) -> MatchMap:
+    columns, total = fold(
+        rows.patches, rows.share, target, temperature, valid=valid, tile=tile, normalise=True
+    )
+    count = count_valid(target.scale.shape[0], valid, total.dtype)
+    return match_map(columns, valid)._replace(log_evidence=total - jnp.log(count))
+
+
+def _or_zero(log_density: Float[Array, " T"]) -> Float[Array, " T"]:
+    """No background at all: what is left is the object's own density."""
+    return jnp.where(jnp.isneginf(log_density), jnp.zeros_like(log_density), log_density)
 
 
 def arithmetic_mean(
@@ -118,18 +194,9 @@ def arithmetic_mean(
     check_pair(reference, target, temperature)
     check_weights("weights", weights, reference)
     check_weights("valid", valid, target)
-    columns, total = _fold(
-        unit_norm(reference),
-        unit_norm(target),
-        normalised_weights(weights, reference),
-        temperature,
-        valid,
-        tile,
-        normalise=True,
-    )
-    result = match_map(columns, valid)
-    count = float(target.shape[0]) if valid is None else jnp.sum(valid, dtype=total.dtype)
-    return result._replace(log_evidence=total - jnp.log(count))
+    share = normalised_weights(weights, reference)
+    rows = rows_of(as_patches(reference), share, share > 0)
+    return _arithmetic(rows, as_patches(target), temperature, valid, tile)
 
 
 def log_density(
@@ -149,11 +216,9 @@ def log_density(
     """
     check_pair(reference, target, temperature)
     check_weights("weights", weights, reference)
-    weights = normalised_weights(weights, reference)
-    columns, _ = _fold(
-        unit_norm(reference), unit_norm(target), weights, temperature, None, tile, normalise=False
-    )
-    return columns
+    rows, columns = as_patches(reference), as_patches(target)
+    share = normalised_weights(weights, reference)
+    return fold(rows, share, columns, temperature, tile=tile, normalise=False)[0]
 
 
 def arithmetic_contrast(
@@ -192,6 +257,4 @@ def arithmetic_contrast(
         counted = None if valid is None else valid.astype(target.dtype)
         itself = log_density(target, target, temperature=temperature, weights=counted, tile=tile)
         mixture = jnp.logaddexp(outside + jnp.log1p(-target_share), itself + jnp.log(target_share))
-    # No background at all: fall back to the object's own density.
-    mixture = jnp.where(jnp.isneginf(mixture), jnp.zeros_like(mixture), mixture)
-    return match_map(inside - mixture, valid)
+    return match_map(inside - _or_zero(mixture), valid)

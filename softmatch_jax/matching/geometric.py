@@ -16,17 +16,102 @@ brought back to unit length: its length, less than one, is how much the referenc
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from softmatch_jax.matching._features import (
+    Patches,
+    as_patches,
     check_pair,
     check_share,
     check_weights,
+    cosines,
     normalised_weights,
+    project,
     unit_norm,
 )
 from softmatch_jax.matching._match_map import MatchMap, match_map
+from softmatch_jax.matching._statistics import Mean, Rows, mask_of, mean_of, rows_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometric:
+    """Softmatcher's normalised geometric mean, exactly and in ``O((R + T) d)``.
+
+    The statistics of a reference set are its mean, so sets add and subtract. With a background the
+    score is the log-ratio of the two geometric means, again one inner product.
+    """
+
+    needs_key: ClassVar[bool] = False
+    needs_rest: ClassVar[bool] = False
+
+    def share(self, patches: Patches, weights: Array, *, temperature: Any, key: Any) -> None:
+        """Nothing is shared."""
+
+    def summarise(self, patches: Patches, weights: Array, valid: Array, *, shared: None, key: Any) -> Mean:
+        """Weighted sum of the unit-norm patches."""
+        return mean_of(patches, weights)
+
+    def match(
+        self,
+        foreground: Mean,
+        background: Mean | None,
+        target: Patches,
+        *,
+        shared: None,
+        temperature: float | Array,
+        valid: Bool[Array, " T"] | None,
+    ) -> MatchMap:
+        """One product of the target features with a vector."""
+        direction = foreground.mean if background is None else foreground.mean - background.mean
+        return match_map(project(target, direction / temperature), valid)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeometricDense:
+    """The paper's literal form of the same: every softmaxed cosine map, then their geometric mean.
+
+    ``O(R T d)`` time and an ``[R, T]`` array. It is here to be compared with.
+    """
+
+    needs_key: ClassVar[bool] = False
+    needs_rest: ClassVar[bool] = False
+
+    def share(self, patches: Patches, weights: Array, *, temperature: Any, key: Any) -> None:
+        """Nothing is shared."""
+
+    def summarise(self, patches: Patches, weights: Array, valid: Array, *, shared: None, key: Any) -> Rows:
+        """All patches."""
+        return rows_of(patches, weights, valid)
+
+    def match(
+        self,
+        foreground: Rows,
+        background: Rows | None,
+        target: Patches,
+        *,
+        shared: None,
+        temperature: float | Array,
+        valid: Bool[Array, " T"] | None,
+    ) -> MatchMap:
+        """Log-softmaxes of the whole similarity matrix, averaged over its rows."""
+        mask = mask_of(target, valid)
+
+        def mean_log_softmax(rows: Rows) -> tuple[Float[Array, " T"], Float[Array, ""]]:
+            logits = cosines(rows.patches, target) / temperature
+            normaliser = jax.nn.logsumexp(jnp.where(mask[None, :], logits, -jnp.inf), axis=1)
+            return rows.share @ (logits - normaliser[:, None]), rows.share @ normaliser
+
+        score, normaliser = mean_log_softmax(foreground)
+        if background is not None:
+            outside, subtracted = mean_log_softmax(background)
+            score, normaliser = score - outside, normaliser - subtracted
+        found = match_map(score, valid)
+        return found._replace(log_evidence=found.log_evidence + normaliser)
 
 
 def weighted_mean(
@@ -67,7 +152,7 @@ def geometric_mean(
     check_pair(reference, target, temperature)
     check_weights("valid", valid, target)
     mean = weighted_mean(reference, weights)
-    return match_map(unit_norm(target) @ mean / temperature, valid)
+    return match_map(project(as_patches(target), mean / temperature), valid)
 
 
 def geometric_contrast(

@@ -5,6 +5,7 @@ Annotations become pixels (`seeds`), pixels become patches (`pool_mask`) and pat
 (`kmeans`) and clusters prompts (`prompts_from_clusters`).
 """
 
+from softmatch_jax._clustering import Clusters, kmeans
 from softmatch_jax.prompting.annotations import (
     Annotation,
     Box,
@@ -14,7 +15,6 @@ from softmatch_jax.prompting.annotations import (
     Polyline,
     Scribbles,
 )
-from softmatch_jax.prompting.clustering import Clusters, kmeans
 from softmatch_jax.prompting.grid import PatchGrid
 from softmatch_jax.prompting.painting import infer_colours, split_painting
 from softmatch_jax.prompting.pooling import pool_mask, unpool_map

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
 from softmatch_jax._checks import InputError, check_finite, check_shape
-from softmatch_jax.prompting.clustering import Clusters
+from softmatch_jax._clustering import Clusters
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.cluster.vq import kmeans2
 
 from softmatch_jax._checks import InputError
+from softmatch_jax._clustering import _lloyd, _plus_plus
 from softmatch_jax.prompting import kmeans
-from softmatch_jax.prompting.clustering import _lloyd, _plus_plus
 
 jitted = jax.jit(kmeans, static_argnames=("k", "max_iterations", "restarts"))
 

@@ -1,4 +1,4 @@
-"""Grouping sampled points, one group for each prompt (Softmatcher §3, Fig. 1)."""
+"""Weighted k-means: groups sampled points into prompts (Softmatcher §3, Fig. 1), and patches into parts."""
 
 from __future__ import annotations
 
