@@ -10,6 +10,9 @@ from jaxtyping import Array, Bool, Float, Int32
 
 from softmatch_jax._checks import InputError, check_rank, check_shape
 
+FEW_DIMENSIONS = 8
+"""Up to here squared distances are sums of squared differences, which lose nothing to cancellation."""
+
 
 class Clusters(NamedTuple):
     """The result of `kmeans`; the shapes are fixed, and ``valid`` tells which clusters exist.
@@ -161,12 +164,20 @@ def _lloyd(points: Array, weights: Array, centres: Array, exists: Array, max_ite
 
 def _assign(points: Array, weights: Array, centres: Array, exists: Array) -> tuple[Array, Array]:
     """Returns the nearest existing centre of each point, and the inertia."""
-    squared = jnp.sum((points[:, None, :] - centres[None, :, :]) ** 2, axis=-1)
-    squared = jnp.where(exists[None, :], squared, jnp.inf)
+    squared = jnp.where(exists[None, :], _squared_distances(points, centres), jnp.inf)
     counted = weights > 0
     nearest = jnp.where(counted, jnp.argmin(squared, axis=1).astype(jnp.int32), -1)
     inertia = jnp.sum(jnp.where(counted, weights * jnp.min(squared, axis=1), 0.0))
     return nearest, inertia
+
+
+def _squared_distances(points: Array, centres: Array) -> Array:
+    """``[n, k]``; by differences in few dimensions, as for pixels, and by one matrix product in many."""
+    if points.shape[1] <= FEW_DIMENSIONS:
+        return jnp.sum((points[:, None, :] - centres[None, :, :]) ** 2, axis=-1)
+    products = jnp.matmul(points, centres.T, precision=jax.lax.Precision.HIGHEST)
+    lengths = [jnp.sum(side * side, axis=-1) for side in (points, centres)]
+    return jnp.maximum(lengths[0][:, None] - 2 * products + lengths[1][None, :], 0)
 
 
 def _means(points: Array, weights: Array, assignment: Array, k: int) -> tuple[Array, Array]:

@@ -18,18 +18,24 @@ class ConvergenceWarning(UserWarning):
     """An iteration stopped short of its tolerance; the result is what it had reached."""
 
 
-def check_values(reference: Any, weights: Any, background: Any) -> None:
-    """Raises ``InputError`` for weights that cannot be, and for features without direction."""
-    used: np.ndarray = np.zeros(reference.shape[0], bool)
+def check_weight_values(weights: Any, background: Any) -> None:
+    """Raises ``InputError`` for weights that are not non-negative numbers, or none on the object."""
     for name, given in (("weights", weights), ("background", background)):
-        values: np.ndarray = np.ones(reference.shape[0]) if given is None else np.asarray(given, np.float64)
-        if given is not None and not (np.isfinite(values).all() and (values >= 0).all()):
+        if given is None:
+            continue
+        values = np.asarray(given, np.float64)
+        if not (np.isfinite(values).all() and (values >= 0).all()):
             raise InputError(f"{name} has negative, NaN or infinite entries; expected numbers of 0 or more.")
         if name == "weights" and not values.sum() > 0:
             raise InputError("weights sum to 0; expected at least one patch on the object.")
-        if name == "weights" or given is not None:
-            used |= values > 0
-    check_directions("reference", reference, used)
+
+
+def in_use(features: Any, *weights: Any) -> np.ndarray:
+    """Which patches carry weight; the first weights are all one when ``None``, others all zero."""
+    used: np.ndarray = np.full(features.shape[0], weights[0] is None)
+    for given in weights:
+        used |= False if given is None else np.asarray(given) > 0
+    return used
 
 
 def check_directions(name: str, features: Any, used: np.ndarray) -> None:
@@ -51,24 +57,25 @@ def _scales(features: Float[Array, "n d"]) -> Float[Array, " n"]:
     return as_patches(features).scale
 
 
-def check_result(found: MatchMap, faults: Array, target: Any, valid: Any, name: str) -> None:
-    """Looks at what came out: features without direction, and iterations that did not end."""
-    if int(np.sum(faults)):
-        used = np.ones(target.shape[0], bool) if valid is None else np.asarray(valid)
-        if not used.any():
-            raise InputError(f"{name} has no valid patch; expected at least one that is not padding.")
-        check_directions(name, target, used)
+def check_result(found: MatchMap, target: Any, valid: Any, name: str) -> None:
+    """Says what is wrong with a result: features without direction, or iterations that did not end."""
+    used: np.ndarray = np.ones(target.shape[0], bool) if valid is None else np.asarray(valid)
+    if not used.any():
+        raise InputError(f"{name} has no valid patch; expected at least one that is not padding.")
+    check_directions(name, target, used)
+    if np.isnan(np.asarray(found.log_evidence)).any():
         raise InputError(f"{name} gave scores that are not numbers; expected finite features of unit norm.")
     warn_unless_converged(found)
 
 
 def warn_unless_converged(found: MatchMap) -> None:
     """Issues a :class:`ConvergenceWarning` when an iteration stopped short."""
-    if not np.all(found.diagnostics.converged):
-        iterations, error = np.max(found.diagnostics.iterations), np.max(found.diagnostics.error)
+    if not np.asarray(found.diagnostics.converged).all():
+        iterations = np.asarray(found.diagnostics.iterations).max()
+        error = np.asarray(found.diagnostics.error).max()
         warnings.warn(
             f"Matching stopped after {iterations} iterations with an error of {error:.2g}, above its "
             "tolerance; expected convergence (raise iterations, epsilon or tolerance).",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=4,
         )

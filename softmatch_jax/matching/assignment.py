@@ -105,7 +105,7 @@ class Hungarian:
         matched = jax.pure_callback(
             on_host,
             jax.eval_shape(lambda mask: mask, mask),
-            jax.lax.stop_gradient(similarity),
+            jnp.nan_to_num(jax.lax.stop_gradient(similarity)),  # bad features are told of afterwards
             present,
             of_object,
             mask,

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from softmatch_jax._checks import InputError, check_positive, check_shape
 from softmatch_jax.matching._match_map import MatchMap
-from softmatch_jax.matching._values import check_directions, warn_unless_converged
+from softmatch_jax.matching._values import check_result
 from softmatch_jax.matching.interface import check_target, match_patches
 from softmatch_jax.matching.state import ReferenceState, bucket
 
@@ -62,13 +62,12 @@ def match_batch(
         spread = NamedSharding(mesh, PartitionSpec(mesh.axis_names[0]))  # type: ignore[no-untyped-call]
         block, mask = jax.device_put((block, mask), spread)
         state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))  # type: ignore[no-untyped-call]
-    found, faults = _match_many(state, block, mask, temperature, normalized=normalized)
-    for number in np.flatnonzero(np.asarray(faults)[: len(sizes)]):
-        check_directions(f"target {number}", block[number], np.asarray(mask[number]))
-        raise InputError(f"target {number} gave scores that are not numbers; expected features of unit norm.")
+    found, alarms = _match_many(state, block, mask, temperature, normalized=normalized)
+    for number in np.flatnonzero(np.asarray(alarms)[: len(sizes)]):
+        one = jax.tree.map(lambda leaf, number=number: leaf[number], found)
+        check_result(one, block[number], mask[number], f"target {number}")
     results = [_crop(found, number, size) for number, size in enumerate(sizes)] if ragged else None
     found = jax.tree.map(lambda leaf: leaf[: len(sizes)], found)
-    warn_unless_converged(found)
     return _shorten(found, max(sizes)) if results is None else results
 
 
@@ -115,8 +114,8 @@ def _match_many(
     def one_target(target: Any, flags: Any) -> tuple[MatchMap, Array]:
         # A target of nothing but padding, which fills up the batch, is matched as if all were valid.
         used = flags | ~jnp.any(flags)
-        found, faults = match_patches(state, target, used, temperature, normalized=normalized)
-        return found, jnp.where(jnp.any(flags), faults, 0)
+        found, alarms = match_patches(state, target, used, temperature, normalized=normalized)
+        return found, jnp.where(jnp.any(flags), alarms, 0)
 
     return jax.vmap(one_target)(targets, valid)
 

@@ -35,8 +35,8 @@ from softmatch_jax.matching._features import Patches, inner, unit
 from softmatch_jax.matching._match_map import MatchMap, match_map
 from softmatch_jax.matching._statistics import mask_of
 
-OVERSAMPLING = 8
-POWER_ITERATIONS = 6
+OVERSAMPLING = 4
+POWER_ITERATIONS = 3
 KMEANS_ITERATIONS = 20
 
 
@@ -56,25 +56,45 @@ class Groups(NamedTuple):
     factor: Float[Array, "K k d"]
 
 
-def leading_factor(centred: Float[Array, "n d"], rank: int, *, key: jax.Array) -> Float[Array, "k d"]:
-    r"""The best ``[k, d]`` factor of ``centred.T @ centred``, rows by falling length.
+def leading_factors(
+    rows: Float[Array, "N d"], shares: Float[Array, "K N"], rank: int, *, key: jax.Array
+) -> tuple[Float[Array, "K d"], Float[Array, "K k d"]]:
+    r"""Means of weighted groups of rows, and the best factors of rank ``k`` of their covariances.
 
     Subspace iteration from a random start (Halko, Martinsson and Tropp, SIAM Review 2011, algorithm
-    4.4): a few thin products in place of a ``[d, d]`` eigendecomposition.
+    4.4), for all groups in one matrix product: no ``[d, d]`` covariance is made.
+
+    Args:
+        rows: ``[N, d]``.
+        shares: ``[K, N]``, weights of the rows in each group, of sum one or all zero.
+        rank: ``k``; at most ``d`` is used.
+        key: Random key.
+
+    Returns:
+        ``[K, d]`` means and ``[K, k, d]`` factors, rows by falling length: a group's covariance is about
+        ``factor.T @ factor``.
     """
-    d = centred.shape[1]
-    width = min(rank + OVERSAMPLING, d)
-    start = jax.random.normal(key, (d, width), centred.dtype)
+    count, dim = shares.shape[0], rows.shape[1]
+    rank = min(rank, dim)
+    width = min(rank + OVERSAMPLING, dim)
+    means = inner(shares, rows)
 
-    def improve(_: int, block: Float[Array, "d w"]) -> Float[Array, "d w"]:
-        return jnp.linalg.qr(inner(centred.T, inner(centred, block)))[0]
+    def along(basis: Float[Array, "K d w"]) -> Float[Array, "K w N"]:
+        flat = jnp.swapaxes(basis, 1, 2).reshape(-1, dim)
+        offsets = jnp.einsum("kd,kdw->kw", means, basis)
+        return inner(flat, rows.T).reshape(count, width, -1) - offsets[:, :, None]
 
-    basis = jax.lax.fori_loop(0, POWER_ITERATIONS, improve, start)
-    projected = inner(centred, basis)
-    values, vectors = jnp.linalg.eigh(inner(projected.T, projected))
-    order = jnp.arange(width - 1, width - 1 - min(rank, d), -1)
-    lengths = jnp.sqrt(jnp.maximum(values[order], 0))
-    return lengths[:, None] * inner(basis, vectors[:, order]).T
+    basis = jax.random.normal(key, (count, dim, width), rows.dtype)
+    for _ in range(POWER_ITERATIONS):
+        # Centred on one side is centred on both: the shares of the offsets sum to zero.
+        product = inner((along(basis) * shares[:, None, :]).reshape(count * width, -1), rows)
+        basis = jnp.linalg.qr(jnp.swapaxes(product.reshape(count, width, dim), 1, 2))[0]
+    projected = along(basis)
+    small = jnp.einsum("kan,kbn->kab", projected * shares[:, None, :], projected)
+    values, vectors = jnp.linalg.eigh(small)
+    lengths = jnp.sqrt(jnp.maximum(values[:, ::-1][:, :rank], 0))
+    directions = jnp.einsum("kdw,kwa->kad", basis, vectors[:, :, ::-1][:, :, :rank])
+    return means, lengths[:, :, None] * directions
 
 
 def gaussian_groups(
@@ -86,16 +106,11 @@ def gaussian_groups(
     found = kmeans(
         rows, groups, key=cluster_key, weights=weights, max_iterations=KMEANS_ITERATIONS, restarts=1
     )
-
-    def one_group(index: Array) -> tuple[Array, Array, Array]:
-        share = jnp.where(found.assignment == index, weights, 0)
-        total = jnp.sum(share)
-        share = share / jnp.where(total > 0, total, jnp.ones_like(total))
-        mean = inner(share, rows)
-        centred = (rows - mean[None, :]) * jnp.sqrt(share)[:, None]
-        return total, mean, leading_factor(centred, rank, key=jax.random.fold_in(factor_key, index))
-
-    total, mean, factor = jax.lax.map(one_group, jnp.arange(groups))
+    members = found.assignment[None, :] == jnp.arange(groups, dtype=found.assignment.dtype)[:, None]
+    members = jnp.where(members, weights[None, :], 0)
+    total = jnp.sum(members, axis=1)
+    shares = members / jnp.where(total > 0, total, jnp.ones_like(total))[:, None]
+    mean, factor = leading_factors(rows, shares, rank, key=factor_key)
     return Groups(total, total > 0, mean, factor)
 
 
@@ -107,32 +122,34 @@ def _shares(weight: Float[Array, " K"]) -> Float[Array, " K"]:
     return jnp.where(present, jnp.log(share), -jnp.inf)
 
 
-def _log_density(groups: Groups, target: Float[Array, "T d"], temperature: float | Array) -> Array:
+def _project(
+    groups: Groups, target: Patches, temperature: float | Array
+) -> tuple[Float[Array, "K T"], Float[Array, "K k T"]]:
+    """Target patches along the mean and along the factor of every group, in one matrix product."""
+    count, rank, dim = groups.factor.shape
+    directions = jnp.concatenate([groups.mean[:, None, :], groups.factor], axis=1) / temperature
+    along = inner(directions.reshape(-1, dim), target.features.T) * target.scale[None, :]
+    along = along.reshape(count, rank + 1, -1)
+    return along[:, 0], along[:, 1:]
+
+
+def _log_density(groups: Groups, linear: Float[Array, "K T"], spread: Float[Array, "K k T"]) -> Array:
     """``[T]``, log of the mean kernel; ``-inf`` for an empty set."""
-
-    def one_group(mean: Array, factor: Array) -> Array:
-        spread = inner(target, factor.T / temperature)
-        return inner(target, mean / temperature) + 0.5 * jnp.sum(spread * spread, axis=1)
-
-    terms = jax.vmap(one_group)(groups.mean, groups.factor)
+    terms = linear + 0.5 * jnp.sum(spread * spread, axis=1)
     return jax.nn.logsumexp(terms + _shares(groups.weight)[:, None], axis=0)
 
 
 def _log_mean_softmax(
-    groups: Groups, target: Float[Array, "T d"], temperature: float | Array, mask: Bool[Array, " T"]
+    groups: Groups, linear: Float[Array, "K T"], spread: Float[Array, "K k T"], mask: Bool[Array, " T"]
 ) -> Array:
     """``[T]``, log of the mean of softmaxes."""
-
-    def one_group(mean: Array, factor: Array) -> Array:
-        linear = jnp.where(mask, inner(target, mean / temperature), -jnp.inf)
-        tilt = jax.nn.softmax(linear)
-        spread = inner(target, factor.T / temperature)
-        spread = spread - inner(tilt, spread)[None, :]
-        curvature = jnp.eye(spread.shape[1], dtype=spread.dtype) + inner(spread.T * tilt[None, :], spread)
-        quadratic = jnp.sum(spread * jnp.linalg.solve(curvature, spread.T).T, axis=1)
-        return jax.nn.log_softmax(jnp.where(mask, linear + 0.5 * quadratic, -jnp.inf))
-
-    terms = jax.vmap(one_group)(groups.mean, groups.factor)
+    linear = jnp.where(mask[None, :], linear, -jnp.inf)
+    tilt = jax.nn.softmax(linear, axis=1)
+    spread = spread - jnp.einsum("kat,kt->ka", spread, tilt)[:, :, None]
+    covariance = jnp.einsum("kat,kbt->kab", spread * tilt[:, None, :], spread)
+    curvature = jnp.eye(spread.shape[1], dtype=spread.dtype)[None] + covariance
+    quadratic = jnp.sum(spread * jnp.linalg.solve(curvature, spread), axis=1)
+    terms = jax.nn.log_softmax(jnp.where(mask[None, :], linear + 0.5 * quadratic, -jnp.inf), axis=1)
     return jax.nn.logsumexp(terms + _shares(groups.weight)[:, None], axis=0)
 
 
@@ -145,11 +162,12 @@ class Cumulant:
 
     Attributes:
         groups: Groups the references are clustered into; more are more exact and cost more.
-        rank: Directions in which a group is spread out; the rest of its covariance is dropped.
+        rank: Directions in which a group is spread out; the rest of its covariance is dropped. At the same
+            cost, ``groups * (rank + 1)`` products, many groups of low rank beat few of high rank.
     """
 
-    groups: int = 4
-    rank: int = 32
+    groups: int = 32
+    rank: int = 4
 
     needs_key: ClassVar[bool] = True
     needs_rest: ClassVar[bool] = False
@@ -179,10 +197,10 @@ class Cumulant:
         valid: Bool[Array, " T"] | None,
     ) -> MatchMap:
         """Softmaxes of one quadratic form per group; with a background, the log-ratio of densities."""
-        mask, features = mask_of(target, valid), unit(target)
-        density = _log_density(foreground, features, temperature)
+        along = _project(foreground, target, temperature)
+        density = _log_density(foreground, *along)
         if background is not None:
-            outside = _log_density(background, features, temperature)
+            outside = _log_density(background, *_project(background, target, temperature))
             return match_map(density - jnp.where(jnp.isneginf(outside), 0, outside), valid)
-        found = match_map(_log_mean_softmax(foreground, features, temperature, mask), valid)
+        found = match_map(_log_mean_softmax(foreground, *along, mask_of(target, valid)), valid)
         return found._replace(log_evidence=match_map(density, valid).log_evidence)

@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from softmatch_jax._checks import InputError, check_positive, check_rank
-from softmatch_jax.matching._features import Patches, as_patches, check_weights, wide
+from softmatch_jax.matching._features import as_patches, check_weights, wide
 from softmatch_jax.matching._match_map import MatchMap
-from softmatch_jax.matching._statistics import Method, is_traced
-from softmatch_jax.matching._values import check_result, check_values
+from softmatch_jax.matching._statistics import Method, is_traced, mask_of
+from softmatch_jax.matching._values import check_directions, check_result, check_weight_values, in_use
 from softmatch_jax.matching.arithmetic import Arithmetic
 from softmatch_jax.matching.assignment import Hungarian
 from softmatch_jax.matching.bidirectional import Bidirectional
@@ -90,15 +90,19 @@ def prepare(
     rest = background
     if method.needs_rest and background is None and weights is not None:
         rest = (jnp.asarray(weights) == 0).astype(jnp.float32)
+    sides: list[Any]
     if is_traced(reference, weights, background):
         sides = [_all_rows(reference, weights), None if rest is None else _all_rows(reference, rest)]
     else:
-        check_values(reference, weights, background)
+        check_weight_values(weights, background)
         sides = [
             _weighted_rows(reference, weights),
             None if rest is None else _weighted_rows(reference, rest),
         ]
-    return _prepare(*sides, shared, temperature, key, method=method, normalized=normalized)
+    state, faults = _prepare(*sides, shared, temperature, key, method=method, normalized=normalized)
+    if not is_traced(faults) and int(faults):
+        check_directions("reference", reference, in_use(reference, weights, background))
+    return state
 
 
 def match(
@@ -141,9 +145,9 @@ def match(
     check_rank("target", target, 2, "[patches, d]")
     check_target(state, target, temperature)
     check_weights("valid", valid, target)
-    found, faults = match_patches(state, target, valid, temperature, normalized=normalized)
-    if not is_traced(found):
-        check_result(found, faults, target, valid, "target")
+    found, alarms = match_patches(state, target, valid, temperature, normalized=normalized)
+    if not is_traced(alarms) and int(alarms):
+        check_result(found, target, valid, "target")
     return found
 
 
@@ -213,28 +217,31 @@ def _name(method: Method) -> str:
     return next(name for name, one in METHODS.items() if type(one) is type(method))
 
 
-def _all_rows(reference: Array, weights: Array | None) -> tuple[Array, Array, Array]:
-    """Features, weights and validity of every row."""
-    dtype = wide(reference.dtype)
-    weights = jnp.ones(reference.shape[0], dtype) if weights is None else jnp.asarray(weights).astype(dtype)
-    return reference, weights, jnp.ones(reference.shape[0], bool)
+def _all_rows(reference: Array, weights: Array | None) -> tuple[Array, Array | None, Array | None]:
+    """Features, weights and validity of every row; ``None`` for all one and all true."""
+    return reference, None if weights is None else jnp.asarray(weights).astype(wide(reference.dtype)), None
 
 
-def _weighted_rows(reference: Array, weights: Array | None) -> tuple[Array, Array, Array]:
+def _weighted_rows(
+    reference: Array, weights: Array | None
+) -> tuple[Array, Array | np.ndarray | None, np.ndarray | None]:
     """The rows of positive weight, padded to a bucket; all of them, as they are, when they fill it."""
     count = reference.shape[0]
     if weights is None and bucket(count) == count:
-        return _all_rows(reference, None)
+        return reference, None, None
     given: np.ndarray = np.ones(count) if weights is None else np.asarray(weights)
     chosen = np.flatnonzero(given > 0)
     size = bucket(max(len(chosen), 1))
     places: np.ndarray = np.zeros(size, np.int32)
     places[: len(chosen)] = chosen
-    dtype = wide(reference.dtype)
     valid: np.ndarray = np.arange(size) < len(chosen)
-    kept = np.where(valid, given[places], 0)
-    rows = jnp.where(jnp.asarray(valid)[:, None], jnp.asarray(reference)[places], 0)
-    return rows.astype(reference.dtype), jnp.asarray(kept, dtype), jnp.asarray(valid)
+    kept = np.where(valid, given[places], 0).astype(wide(reference.dtype))
+    return _gather(jnp.asarray(reference), places, valid), kept, valid
+
+
+@jax.jit
+def _gather(features: Array, places: Array, valid: Array) -> Array:
+    return jnp.where(valid[:, None], features[places], jnp.zeros((), features.dtype))
 
 
 def check_target(state: ReferenceState, target: Any, temperature: Any) -> None:
@@ -269,12 +276,9 @@ def _prepare(
     *,
     method: Method,
     normalized: bool,
-) -> ReferenceState:
-    """Statistics of both sides."""
-    sides: list[Any] = [
-        None if side is None else (as_patches(side[0], normalized=normalized), *side[1:])
-        for side in (foreground, background)
-    ]
+) -> tuple[ReferenceState, Array]:
+    """Statistics of both sides, and the number of patches in use that have no direction."""
+    sides = [_measured(side, normalized) for side in (foreground, background)]
     keys = [None] * 3 if key is None else list(jax.random.split(key, 3))
     if shared is None:
         shared = method.share(*sides[0][:2], temperature=temperature, key=keys[0])
@@ -282,15 +286,34 @@ def _prepare(
         None if side is None else method.summarise(*side, shared=shared, key=side_key)
         for side, side_key in zip(sides, keys[1:], strict=True)
     )
-    dim = foreground[0].shape[1]
-    return ReferenceState(method=method, dim=dim, foreground=inside, background=outside, shared=shared)
+    state = ReferenceState(
+        method=method, dim=foreground[0].shape[1], foreground=inside, background=outside, shared=shared
+    )
+    faults = sum(jnp.sum((patches.scale <= 0) & (weights > 0)) for patches, weights, _ in filter(None, sides))
+    return state, jnp.asarray(faults)
+
+
+def _measured(side: Any, normalized: bool) -> Any:
+    """Patches, weights and validity, with what was left out filled in."""
+    if side is None:
+        return None
+    features, weights, valid = side
+    patches = as_patches(features, normalized=normalized)
+    weights = jnp.ones_like(patches.scale) if weights is None else weights
+    return patches, weights, jnp.ones(patches.scale.shape, bool) if valid is None else valid
 
 
 @partial(jax.jit, static_argnames="normalized")
 def match_patches(
     state: ReferenceState, target: Any, valid: Any, temperature: Any, *, normalized: bool
 ) -> tuple[MatchMap, Array]:
-    """Matches one target, every class of a stacked state, and counts patches without direction."""
+    """Matches one target, every class of a stacked state.
+
+    Returns:
+        The match map, and a count of what must be looked into: target patches without direction,
+        evidences that are not numbers, iterations that did not end. One number, so that nothing else
+        has to come back from the device.
+    """
     patches = as_patches(target, normalized=normalized)
 
     def one_class(foreground: Any, background: Any) -> MatchMap:
@@ -300,12 +323,7 @@ def match_patches(
 
     match_all = jax.vmap(one_class) if state.classes else one_class
     found = match_all(state.foreground, state.background)
-    return found, _faults(found, patches, valid, normalized)
-
-
-def _faults(found: MatchMap, patches: Patches, valid: Any, normalized: bool) -> Array:
-    if normalized:
-        return jnp.sum(jnp.isnan(found.log_evidence))
-    directed = (patches.scale > 0) & jnp.isfinite(patches.scale)
-    without = ~directed if valid is None else ~directed & valid
-    return jnp.sum(without) + jnp.sum(jnp.isnan(found.log_evidence))
+    alarms = jnp.sum(jnp.isnan(found.log_evidence)) + jnp.sum(~found.diagnostics.converged)
+    if not normalized:
+        alarms = alarms + jnp.sum((patches.scale <= 0) & mask_of(patches, valid))
+    return found, alarms

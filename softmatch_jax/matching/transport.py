@@ -142,7 +142,7 @@ class Sinkhorn:
         solved = _solve(both.patches, both.share, target, valid, self)
         first = jnp.arange(both.weight.shape[0]) < foreground.weight.shape[0]
         inside, outside = (
-            _soft_cost(both.patches, both.share * side, solved.reference_potential, target, self)
+            _soft_cost(both.patches, jnp.where(side, both.share, 0), solved.reference_potential, target, self)
             for side in (first, ~first)
         )
         outside = jnp.where(jnp.isposinf(outside), 1, outside)  # no background after all
@@ -173,8 +173,9 @@ def sinkhorn(
     check_pair(reference, target, settings.epsilon)
     check_weights("weights", weights, reference)
     check_weights("valid", valid, target)
-    share = normalised_weights(weights, reference)
-    return _solve(as_patches(reference), share, as_patches(target), valid, settings)
+    rows = as_patches(reference)
+    share = normalised_weights(weights, reference).astype(rows.scale.dtype)
+    return _solve(rows, share, as_patches(target), valid, settings)
 
 
 def _geometry(rows: Patches, target: Patches, settings: Sinkhorn) -> Any:
@@ -224,7 +225,8 @@ def _solve(
     if valid is None:
         log_b = jnp.full(target.scale.shape, -math.log(target.scale.shape[0]), share.dtype)
     else:
-        log_b = _log(valid / jnp.sum(valid, dtype=share.dtype))
+        counted = valid.astype(share.dtype)
+        log_b = _log(counted / jnp.sum(counted))
     raw_f, raw_g, iterations = _potentials(geometry, log_a, log_b, settings)
     raw_h = _to_columns(geometry, raw_f)
     mass = jnp.where(jnp.isfinite(log_b), jnp.exp((raw_g - raw_h) / epsilon), 0)

@@ -1,0 +1,67 @@
+"""Definitions of the methods, float64 NumPy, one patch at a time; and how tests call them all alike."""
+
+from __future__ import annotations
+
+import jax
+import matching_oracles as oracles
+import numpy as np
+
+from softmatch_jax import matching
+
+TEMPERATURE = 0.5
+
+
+def settings_of(name):
+    """The method's settings; few random features, so that sums over them round little."""
+    return matching.RandomFeatures(count=64) if name == "random_features" else matching.METHODS[name]
+
+
+def drawn(method, temperature=TEMPERATURE):
+    """What ``prepare`` needs for methods that draw random numbers."""
+    return {"key": jax.random.key(3), "temperature": temperature} if method.needs_key else {}
+
+
+def match(method, reference, target, *, temperature=TEMPERATURE, **options):
+    """``matching.match``, with a key where one is needed."""
+    method = settings_of(method) if isinstance(method, str) else method
+    key = {"key": jax.random.key(3)} if method.needs_key else {}
+    return matching.match(reference, target, method=method, temperature=temperature, **key, **options)
+
+
+def prepare(method, reference, **options):
+    method = settings_of(method) if isinstance(method, str) else method
+    return matching.prepare(reference, method=method, **drawn(method), **options)
+
+
+def probability(result):
+    return np.exp(np.asarray(result.log_probability, np.float64))
+
+
+def total_variation(p, q):
+    return 0.5 * np.abs(np.asarray(p, np.float64) - np.asarray(q, np.float64)).sum(axis=-1)
+
+
+def log_softmax(logits):
+    return logits - logits.max() - np.log(np.exp(logits - logits.max()).sum())
+
+
+def geometric_of(logits, weights=None):
+    """The normalised geometric mean of the softmaxes of every row."""
+    shares = oracles.shares_of(weights, len(logits))
+    return oracles.softmax(sum(share * log_softmax(row) for share, row in zip(shares, logits, strict=True)))
+
+
+def quadratic(reference, target, temperature, weights=None):
+    similarity = oracles.cosines(reference, target)
+    return geometric_of(-((1 - similarity) ** 2) / temperature, weights)
+
+
+def bidirectional(reference, target, temperature, weights):
+    """Mean over object rows of the forward log-softmax plus the reverse one over all rows."""
+    logits = oracles.cosines(reference, target) / temperature
+    score = np.zeros(logits.shape[1])
+    for r, share in enumerate(oracles.shares_of(weights, len(logits))):
+        forward = log_softmax(logits[r])
+        for t in range(logits.shape[1]):
+            score[t] += share * (forward[t] + log_softmax(logits[:, t])[r])
+    return oracles.softmax(score)
