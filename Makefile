@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types bench clean
+.PHONY: demo test lint types bench notebooks clean
 
 demo: $(VENV)/.installed
 	$(BIN)/softmatch demo --output demo-out --overwrite
@@ -21,6 +21,11 @@ types: $(VENV)/.tested
 bench: $(VENV)/.tested
 	$(BIN)/python bench/accuracy.py
 	$(BIN)/python bench/speed.py
+	$(BIN)/python bench/matching.py
+
+# Executes the notebooks in their small setting.
+notebooks: $(VENV)/.noted
+	$(BIN)/python -m pytest tests/notebooks -m "slow or not slow"
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +38,10 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 $(VENV)/.tested: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
 	touch $(VENV)/.installed $@
+
+$(VENV)/.noted: $(VENV)/.tested
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,notebooks]"
+	touch $@
 
 clean:
 	rm -rf $(VENV) demo-out

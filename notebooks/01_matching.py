@@ -1,5 +1,12 @@
 # ---
 # jupyter:
+#   jupytext:
+#     cell_metadata_filter: -all
+#     notebook_metadata_filter: kernelspec,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -13,7 +20,8 @@
 # matcher of `softmatch_jax.matching`: the linear assignment that soft matching replaces, the softmaxed
 # cosine map of a single patch, and the two ways of averaging such maps. The normalised geometric mean,
 # Softmatcher's choice, turns out to be a single inner product per target patch, with no approximation; the
-# arithmetic mean does not simplify so, and keeps the parts of an object that the geometric mean averages away.
+# arithmetic mean does not simplify so, and keeps the parts of an object that the geometric mean averages
+# away.
 
 # %%
 import os
@@ -56,9 +64,9 @@ dark = target_image.astype(float).mean(axis=2) < 60
 pupil_mask = dark & ellipse(74, 81, 12, 22)
 
 # %% [markdown]
-# The embedded descriptor gives every patch its colour, the variation of colour, and the strength of edges in
-# four directions, at three scales. As in the pipeline, both pictures are whitened together, each with the
-# same say, so that a cosine compares all independent directions and not just the strongest few.
+# The embedded descriptor gives every patch its colour, the variation of colour, and the strength of edges
+# in four directions, at three scales. As in the pipeline, both pictures are whitened together, each with
+# the same say, so that a cosine compares all independent directions and not just the strongest few.
 
 # %%
 extractor = DenseDescriptor(DescriptorConfig(longest=224, stride=STRIDE))
@@ -75,9 +83,8 @@ is_pupil = pool_mask(pupil_mask, goal.grid).ravel() > 0.5
 print(
     f"{len(on_object)} object patches of {len(reference)}; target {len(target)} patches, {extractor.dim} dims"
 )
-print(
-    f"the eye covers {is_eye.mean():.1%} of the target, its pupil {is_pupil.sum() / is_eye.sum():.0%} of the eye"
-)
+print(f"the eye covers {is_eye.mean():.1%} of the target")
+print(f"its pupil covers {is_pupil.sum() / is_eye.sum():.0%} of the eye")
 
 
 # %%
@@ -104,9 +111,9 @@ plt.show()
 # %% [markdown]
 # ## Assignment, and the way back
 #
-# The Hungarian baseline gives every object patch a target patch of its own, with the largest sum of cosines.
-# Each object patch gets one, good or bad. So the matches are assigned back, to *any* patch of the reference,
-# and those that do not return to the object are dropped.
+# The Hungarian baseline gives every object patch a target patch of its own, with the largest sum of
+# cosines. Each object patch gets one, good or bad. So the matches are assigned back, to *any* patch of the
+# reference, and those that do not return to the object are dropped.
 
 # %%
 similarity = np.asarray(reference @ target.T)
@@ -129,8 +136,8 @@ plt.show()
 # %% [markdown]
 # ## What single patches say
 #
-# Soft matching starts from a softmax over the *target* for every patch of the object. Here are those of three
-# patches: on the pupil, on the iris, and on the lower rim.
+# Soft matching starts from a softmax over the *target* for every patch of the object. Here are those of
+# three patches: on the pupil, on the iris, and on the lower rim.
 
 # %%
 TEMPERATURE = 0.1
@@ -156,8 +163,9 @@ plt.show()
 # %% [markdown]
 # ## Their geometric mean, the long way and collapsed
 #
-# Multiply the maps of all $R$ object patches, take the root, and normalise. A log-softmax is the logits less a
-# number that does not depend on the target patch; that number drops out when the product is normalised:
+# Multiply the maps of all $R$ object patches, take the root, and normalise. A log-softmax is the logits
+# less a number that does not depend on the target patch; that number drops out when the product is
+# normalised:
 #
 # $$\prod_r \operatorname{softmax}_t(s_{rt}/\tau)^{1/R} \;\propto\;
 # \exp\Big(\frac1R\sum_r \langle f_r, g_t\rangle/\tau\Big) = \exp\big(\langle \bar f, g_t\rangle/\tau\big).$$
@@ -177,9 +185,8 @@ collapsed = jax.jit(lambda f, g: matching.geometric_mean(f, g, temperature=TEMPE
 dense = jax.jit(lambda f, g: matching.geometric_mean_dense(f, g, temperature=TEMPERATURE))
 for name, compute in (("dense", dense), ("collapsed", collapsed)):
     difference = np.abs(np.exp(compute(rows, target)) - long_way)
-    print(
-        f"{name:9s}: total variation {difference.sum() / 2:.1e}, largest relative {np.max(difference / long_way):.1e}"
-    )
+    worst = np.max(difference / long_way)
+    print(f"{name:9s}: total variation {difference.sum() / 2:.1e}, largest relative {worst:.1e}")
 
 
 # %% [markdown]
@@ -205,10 +212,10 @@ print(f"the collapsed form is {slow / fast:.0f} times as fast on this machine")
 # %% [markdown]
 # ## The arithmetic mean, and objects of several parts
 #
-# An eye has a dark pupil, a bright iris and a rim. The geometric mean asks for *consensus*: it looks for what
-# the object patches have in common, and at a low temperature it settles on the few target patches most like
-# their mean. The arithmetic mean adds the maps up, so that every object patch keeps the place it points at. It
-# does not collapse and costs $O(RT)$ (in tiles, so that no $R \times T$ array is held).
+# An eye has a dark pupil, a bright iris and a rim. The geometric mean asks for *consensus*: it looks for
+# what the object patches have in common, and at a low temperature it settles on the few target patches most
+# like their mean. The arithmetic mean adds the maps up, so that every object patch keeps the place it
+# points at. It does not collapse and costs $O(RT)$ (in tiles, so that no $R \times T$ array is held).
 
 
 # %%
@@ -233,26 +240,27 @@ figure, axes = plt.subplots(1, 3, figsize=(9, 3.2), layout="constrained")
 for axis, name in ((axes[0], "geometric"), (axes[1], "arithmetic")):
     p = probability(find(name, LOW))
     show(axis, p, f"{name} mean, temperature {LOW}")
+    covered = patches_covered(p[is_eye]) / is_eye.sum()
     print(
-        f"{name:10s} on the eye {p[is_eye].sum():4.0%}, spread over {patches_covered(p[is_eye]) / is_eye.sum():4.0%} "
+        f"{name:10s} on the eye {p[is_eye].sum():4.0%}, spread over {covered:4.0%} "
         f"of it; of what is on the eye {p[is_eye & is_pupil].sum() / p[is_eye].sum():4.0%} is on the pupil"
     )
 show(axes[2], p, "the same, pupil outlined", outline=pupil_mask)
 plt.show()
 
 # %% [markdown]
-# The geometric map is the more precise one: next to nothing of it lies off the eye. The arithmetic map covers
-# more of the eye, its pupil in full measure (compare with the pupil's share of the area, printed at the top),
-# and pays for it with stray matches in the fur, to which some single patches point.
+# The geometric map is the more precise one: next to nothing of it lies off the eye. The arithmetic map
+# covers more of the eye, its pupil in full measure (compare with the pupil's share of the area, printed at
+# the top), and pays for it with stray matches in the fur, to which some single patches point.
 
 # %% [markdown]
 # ## The other matchers
 #
 # - **quadratic** uses the cost $(1-s)^2$; it collapses onto the first two moments of the object.
-# - **bidirectional** adds the reverse softmax, over *all* patches of the reference: a target patch must also
-#   point back at the object.
-# - **background** makes the score a log-ratio: the object's mean over that of the rest of its picture. For the
-#   geometric mean it is one inner product again, with $\bar f_{fg} - \bar f_{bg}$.
+# - **bidirectional** adds the reverse softmax, over *all* patches of the reference: a target patch must
+#   also point back at the object.
+# - **background** makes the score a log-ratio: the object's mean over that of the rest of its picture. For
+#   the geometric mean it is one inner product again, with $\bar f_{fg} - \bar f_{bg}$.
 # - **Sinkhorn** is optimal transport, balanced here; the next notebook turns its two dials.
 # - **Hungarian** is the filtered assignment above, as a map.
 
@@ -261,9 +269,8 @@ plt.show()
 def report(name, p):
     """How much of the map, and of as many best patches as the eye has, is on the eye."""
     best = np.argsort(-p)[: is_eye.sum()]
-    print(
-        f"{name:24s} on the eye {p[is_eye].sum():4.0%}; best {len(best)} patches on the eye {is_eye[best].mean():4.0%}"
-    )
+    right = is_eye[best].mean()
+    print(f"{name:24s} on the eye {p[is_eye].sum():4.0%}; best {len(best)} patches on the eye {right:4.0%}")
 
 
 rest = 1 - weights
@@ -284,16 +291,16 @@ for axis, (name, found) in zip(axes.flat, maps.items(), strict=True):
 plt.show()
 
 # %% [markdown]
-# All find the eye. The second number, which only looks at the order of patches, hardly differs between them
-# here; the first does. The background, the reverse softmax, the quadratic cost and transport all take
-# probability off patches that are common in the reference picture or in the target, and so sharpen the map.
+# All find the eye. The second number, which only looks at the order of patches, differs by a few points
+# between them; the first differs a lot. The background, the reverse softmax, the quadratic cost and
+# transport all put more of the map on the eye than the mean they start from.
 
 # %% [markdown]
 # ## Temperature
 #
-# The geometric score is $\langle\bar f, g_t\rangle/\tau$: temperature scales it and can never change an order.
-# The arithmetic mean moves between two regimes, nearest-neighbour votes at small $\tau$ and the geometric mean
-# at large $\tau$, so its ranking does depend on it.
+# The geometric score is $\langle\bar f, g_t\rangle/\tau$: temperature scales it and can never change an
+# order. The arithmetic mean moves between two regimes, nearest-neighbour votes at small $\tau$ and the
+# geometric mean at large $\tau$, so its ranking does depend on it.
 
 # %%
 temperatures = np.geomspace(0.02, 2, 5 if SMALL else 15)
@@ -337,12 +344,12 @@ plt.show()
 # %% [markdown]
 # ## What to take away
 #
-# - The normalised geometric mean of softmaxed cosine maps *is* one inner product with the mean object patch:
-#   the same map to rounding, without the $R \times T$ array.
+# - The normalised geometric mean of softmaxed cosine maps *is* one inner product with the mean object
+#   patch: the same map to rounding, without the $R \times T$ array.
 # - Its temperature sets sharpness and nothing else; the order of patches does not depend on it.
-# - The arithmetic mean keeps a place for every part of the object, at $O(RT)$ and with more stray matches. At
-#   high temperature the two are the same.
-# - The rest of the reference picture says what the object is not. Contrasting with it put more of the map on
-#   the eye with either mean, and costs the geometric form one more vector.
-# - An assignment gives as many matches as there are object patches, whether or not the target has as many. The
-#   way back removed most of the wrong ones here, and left some.
+# - The arithmetic mean keeps a place for every part of the object, at $O(RT)$ and with more stray matches.
+#   The higher the temperature, the more the two agree.
+# - The rest of the reference picture says what the object is not. Contrasting with it put more of the map
+#   on the eye with either mean, and costs the geometric form one more vector.
+# - An assignment gives as many matches as there are object patches, whether or not the target has as many.
+#   The way back removed most of the wrong ones here, and left some.

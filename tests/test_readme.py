@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
+from softmatch_jax import matching
 from softmatch_jax.data import read_annotations
 from softmatch_jax.imaging import resize_image, write_image
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 
 
-def block(language: str) -> str:
-    """The one code block of that language."""
-    (found,) = re.findall(rf"```{language}\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    return found
+def blocks(language: str) -> list[str]:
+    """The code blocks of that language."""
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text(), flags=re.DOTALL)
 
 
 def disc_scene(centre: tuple[int, int], seed: int) -> np.ndarray:
@@ -33,18 +33,34 @@ def test_python_example(tmp_path, monkeypatch, capsys):
     write_image(tmp_path / "target.png", disc_scene((110, 120), 1))
     monkeypatch.chdir(tmp_path)
     scope: dict[str, object] = {}
-    exec(compile(block("python"), "README.md", "exec"), scope)
+    exec(compile(blocks("python")[0], "README.md", "exec"), scope)
     (instance,) = scope["found"].instances
     assert np.allclose(instance.centroid, (110, 120), atol=3)
     assert capsys.readouterr().out.startswith("score ")
 
 
+def test_matching_example(capsys):
+    scope: dict[str, object] = {}
+    exec(compile(blocks("python")[1], "README.md", "exec"), scope)
+    assert capsys.readouterr().out.startswith("(1369,) ")
+    state, again, maps = scope["state"], scope["again"], scope["maps"]
+    assert state.foreground.weight == again.foreground.weight == 300
+    assert [one.log_probability.shape for one in maps] == [(2, 1369), (2, 1000)]
+    assert np.isclose(np.exp(scope["votes"].log_probability).sum(), 1, atol=1e-5)
+
+
+def test_every_method_is_in_the_table():
+    rows = re.findall(r"^\| `([a-z_]+)` \|", README.read_text(), flags=re.MULTILINE)
+    assert rows == list(matching.METHODS)
+
+
 def test_scribble_file_example(tmp_path):
-    (tmp_path / "duck.json").write_text(block("json"))
+    (written,) = blocks("json")
+    (tmp_path / "duck.json").write_text(written)
     annotations = read_annotations(tmp_path / "duck.json")
     assert list(annotations) == ["duck"]
     assert [stroke.positive for stroke in annotations["duck"].strokes] == [True, False]
-    assert json.loads(block("json"))["softmatch"] == 1
+    assert json.loads(written)["softmatch"] == 1
 
 
 def test_commands_exist(capsys):

@@ -143,13 +143,13 @@ def _log_mean_softmax(
     groups: Groups, linear: Float[Array, "K T"], spread: Float[Array, "K k T"], mask: Bool[Array, " T"]
 ) -> Array:
     """``[T]``, log of the mean of softmaxes."""
-    linear = jnp.where(mask[None, :], linear, -jnp.inf)
-    tilt = jax.nn.softmax(linear, axis=1)
+    tilt = jax.nn.softmax(jnp.where(mask[None, :], linear, -jnp.inf), axis=1)
     spread = spread - jnp.einsum("kat,kt->ka", spread, tilt)[:, :, None]
     covariance = jnp.einsum("kat,kbt->kab", spread * tilt[:, None, :], spread)
     curvature = jnp.eye(spread.shape[1], dtype=spread.dtype)[None] + covariance
     quadratic = jnp.sum(spread * jnp.linalg.solve(curvature, spread), axis=1)
-    terms = jax.nn.log_softmax(jnp.where(mask[None, :], linear + 0.5 * quadratic, -jnp.inf), axis=1)
+    logits = linear + 0.5 * quadratic
+    terms = logits - jax.nn.logsumexp(logits, axis=1, where=mask[None, :], keepdims=True)
     return jax.nn.logsumexp(terms + _shares(groups.weight)[:, None], axis=0)
 
 

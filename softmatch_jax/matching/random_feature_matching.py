@@ -74,8 +74,8 @@ class RandomFeatures:
     """Linear-time approximation by random features, with an estimate of its own error.
 
     ``diagnostics.error`` is half the total variation between the maps that the two halves of the
-    features give: what the map is off by, to a factor of about two. A negative estimate counts as
-    probability zero (trigonometric features only).
+    features give: what the map is off by, to a factor of about two, up to the half that it cannot
+    exceed. A negative estimate counts as probability zero (trigonometric features only).
 
     Attributes:
         kind: trigonometric (RFF), positive (FAVOR+), hyperbolic, or optimal (FAVOR++).

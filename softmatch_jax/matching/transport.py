@@ -22,7 +22,7 @@ matched. At the corners:
 - :math:`\epsilon \to \infty`: the geometric mean at temperature :math:`\tau`, whatever :math:`\lambda`.
   This is the sense in which Softmatcher's map is optimal transport's large-regularisation limit (§3).
 
-Solved by ott-jax's Sinkhorn, differentiable by the implicit function theorem.
+Solved by ott-jax's Sinkhorn, and differentiated as a fixed point by the implicit function theorem.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from softmatch_jax._checks import InputError, check_positive
@@ -46,7 +48,7 @@ from softmatch_jax.matching._features import (
     unit,
 )
 from softmatch_jax.matching._match_map import Diagnostics, MatchMap, match_map
-from softmatch_jax.matching._statistics import Rows, rows_of
+from softmatch_jax.matching._statistics import Rows, mask_of, rows_of
 
 HELD_ENTRIES = 2**24
 """Largest cost matrix that is held in memory: 64 MB in single precision."""
@@ -64,7 +66,8 @@ class Transport(NamedTuple):
         soft_cost: ``[T]``, :math:`h`, the soft-min cost of every target patch.
         column_mass: ``[T]``, what the plan puts on every target patch.
         value: ``[]``, the optimal value.
-        diagnostics: Iterations, and the L1 distance of the column masses from what optimality asks for.
+        diagnostics: Iterations, and the L1 distance of the plan's row masses from ``a``, its columns being
+            optimal.
     """
 
     reference_potential: Float[Array, " R"]
@@ -88,7 +91,7 @@ class Sinkhorn:
         relaxation: Weight lambda that holds the column masses to the uniform marginal; 0 leaves them
             free, infinity fixes them.
         iterations: Most iterations.
-        tolerance: L1 error of the column masses at which to stop.
+        tolerance: L1 error of the plan's marginals at which to stop.
         min_iterations: Iterations before the first look at the error; equal to ``iterations``, their
             number is fixed.
         held_entries: Largest cost matrix held in memory; a larger one is recomputed in tiles at every
@@ -198,8 +201,9 @@ def _soft_cost(
     rows: Patches, share: Array, potential: Array, target: Patches, settings: Sinkhorn
 ) -> Float[Array, " T"]:
     """``[T]``, soft-min over references of cost less price; ``inf`` when there are none."""
-    geometry = _geometry(rows, target, settings)
-    return _to_columns(geometry, potential + settings.epsilon * _log(share))
+    geometry, some = _geometry(rows, target, settings), share > 0
+    log_share = jnp.where(some, jnp.log(jnp.where(some, share, 1)), -jnp.inf)
+    return _to_columns(geometry, potential + settings.epsilon * log_share)
 
 
 def _to_columns(geometry: Any, potential: Float[Array, " R"]) -> Float[Array, " T"]:
@@ -207,10 +211,13 @@ def _to_columns(geometry: Any, potential: Float[Array, " R"]) -> Float[Array, " 
     return -geometry.apply_lse_kernel(potential, start, geometry.epsilon, axis=0)[0]
 
 
-def _log(weights: Array) -> Array:
-    """Logarithm, ``-inf`` at zero, with derivative zero there."""
-    some = weights > 0
-    return jnp.where(some, jnp.log(jnp.where(some, weights, 1)), -jnp.inf)
+def _log_floored(weights: Float[Array, " n"]) -> Float[Array, " n"]:
+    """Logarithm of weights, those of zero raised to far below the rounding of the others' sum.
+
+    A marginal of exactly zero would leave the implicit derivative 0 / 0, of padding too.
+    """
+    floor = 0.01 * np.finfo(weights.dtype).eps / weights.shape[0]
+    return jnp.log(jnp.maximum(weights, floor))
 
 
 def _solve(
@@ -220,41 +227,118 @@ def _solve(
     valid: Bool[Array, " T"] | None,
     settings: Sinkhorn,
 ) -> Transport:
-    geometry, epsilon = _geometry(rows, target, settings), settings.epsilon
-    log_a = _log(share)
-    if valid is None:
-        log_b = jnp.full(target.scale.shape, -math.log(target.scale.shape[0]), share.dtype)
-    else:
-        counted = valid.astype(share.dtype)
-        log_b = _log(counted / jnp.sum(counted))
-    raw_f, raw_g, iterations = _potentials(geometry, log_a, log_b, settings)
-    raw_h = _to_columns(geometry, raw_f)
-    mass = jnp.where(jnp.isfinite(log_b), jnp.exp((raw_g - raw_h) / epsilon), 0)
-    asked = jnp.exp(log_b - raw_g / settings.relaxation) if settings.relaxation > 0 else mass
-    error = jnp.sum(jnp.where(jnp.isfinite(log_b), jnp.abs(mass - asked), 0))
-    f = jnp.where(share > 0, raw_f - epsilon * log_a, 0)
-    level = jnp.sum(share * f)
-    g = jnp.where(jnp.isfinite(log_b), raw_g - epsilon * log_b, 0)
-    if math.isinf(settings.relaxation):
-        value = level + jnp.sum(jnp.exp(log_b) * g)
-    elif settings.relaxation > 0:
-        # ott's g carries the uniform log b once more than ours; its f makes up for it.
-        value = level - epsilon * jnp.max(log_b)
-    else:
-        value = level
+    """Everything but the iteration itself, as a function of the optimal reference potential."""
+    geometry, epsilon, relaxation = _geometry(rows, target, settings), settings.epsilon, settings.relaxation
+    used = mask_of(target, valid)
+    even = used.astype(share.dtype) / jnp.sum(used, dtype=share.dtype)
+    log_a, log_b = _log_floored(share), _log_floored(even)
+    potential, iterations = _optimal(geometry, log_a, log_b, settings)
+    soft_cost, raw_g = _columns(geometry, potential, log_b, relaxation)
+    again = _rows(geometry, raw_g, log_a)
+    error = jnp.sum(share * jnp.abs(jnp.expm1((potential - again) / epsilon)))
     diagnostics = Diagnostics(error <= settings.tolerance, iterations, error)
-    return Transport(jnp.where(share > 0, f - level, 0), g + level, raw_h + level, mass, value, diagnostics)
+    f = jnp.where(share > 0, potential - epsilon * log_a, 0)
+    level = jnp.sum(share * f)
+    mass = jnp.where(used, jnp.exp((raw_g - soft_cost) / epsilon), 0)
+    g = jnp.where(used, raw_g - epsilon * log_b, 0)
+    value = level
+    if math.isinf(relaxation):
+        value = level + jnp.sum(even * g)
+    elif relaxation > 0:
+        # raw_g carries the uniform log b once more than g does; the other potential makes up for it.
+        value = level - epsilon * jnp.max(log_b)
+    f, g = jnp.where(share > 0, f - level, 0), jnp.where(used, g + level, 0)
+    return Transport(f, g, soft_cost + level, mass, value, diagnostics)
 
 
-def _potentials(
+def _columns(
+    geometry: Any, potential: Float[Array, " R"], log_b: Float[Array, " T"], relaxation: float
+) -> tuple[Float[Array, " T"], Float[Array, " T"]]:
+    """Soft-min costs of the columns, and their optimal potential given that of the rows."""
+    soft_cost, epsilon = _to_columns(geometry, potential), geometry.epsilon
+    hold = 1.0 if math.isinf(relaxation) else relaxation / (relaxation + epsilon)
+    free = epsilon * log_b  # no price at all
+    return soft_cost, free if relaxation == 0 else hold * (free + soft_cost)
+
+
+def _rows(geometry: Any, potential: Float[Array, " T"], log_a: Float[Array, " R"]) -> Float[Array, " R"]:
+    """Optimal potential of the rows given that of the columns."""
+    start = jnp.zeros(geometry.shape[0], geometry.dtype)
+    return geometry.epsilon * log_a - geometry.apply_lse_kernel(start, potential, geometry.epsilon, axis=1)[0]
+
+
+def _optimal(
     geometry: Any, log_a: Float[Array, " R"], log_b: Float[Array, " T"], settings: Sinkhorn
-) -> tuple[Float[Array, " R"], Float[Array, " T"], Int[Array, ""]]:
-    """Potentials of the plan ``exp((f + g - C) / epsilon)``, ``-inf`` where a marginal is zero."""
-    if settings.relaxation == 0:  # one half-step: no column has a price
-        raw_g = settings.epsilon * log_b
-        start = jnp.zeros_like(log_a)
-        to_rows = geometry.apply_lse_kernel(start, raw_g, settings.epsilon, axis=1)[0]
-        return settings.epsilon * log_a - to_rows, raw_g, jnp.asarray(1, jnp.int32)
+) -> tuple[Float[Array, " R"], Int[Array, ""]]:
+    """Row potential ``f`` of the plan ``exp((f + g - C) / epsilon)``, and the iterations taken.
+
+    It is a fixed point of one round of Sinkhorn, and differentiated as one: no iteration is unrolled.
+    ott's own implicit derivative did not survive single precision on balanced problems.
+    """
+    if settings.relaxation == 0:  # the columns are free: no iteration
+        return _rows(geometry, settings.epsilon * log_b, log_a), jnp.asarray(1, jnp.int32)
+    found, iterations = _iterate(*jax.lax.stop_gradient((geometry, log_a, log_b)), settings)
+    return _fixed_point(settings.relaxation, found, geometry, log_a, log_b), iterations
+
+
+def _away(
+    relaxation: float,
+    potential: Float[Array, " R"],
+    geometry: Any,
+    log_a: Float[Array, " R"],
+    log_b: Float[Array, " T"],
+) -> Float[Array, " R"]:
+    """How far a row potential is from its fixed point: zero at the optimum."""
+    again = _rows(geometry, _columns(geometry, potential, log_b, relaxation)[1], log_a)
+    if math.isinf(relaxation):
+        # A constant may move from f to g; taking it out leaves the linear system below regular.
+        share = jnp.exp(log_a)
+        again = again - (share @ (again - potential)) / jnp.sum(share) - share @ potential
+    return potential - again
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _fixed_point(
+    relaxation: float,
+    found: Float[Array, " R"],
+    geometry: Any,
+    log_a: Float[Array, " R"],
+    log_b: Float[Array, " T"],
+) -> Float[Array, " R"]:
+    """The potential that was found, as a differentiable function of the problem."""
+    return found
+
+
+def _fixed_point_forward(relaxation: float, *given: Any) -> tuple[Array, Any]:
+    return given[0], given
+
+
+def _fixed_point_backward(relaxation: float, given: Any, cotangent: Array) -> Any:
+    """The implicit function theorem: one symmetric linear system, whatever the iterations were."""
+    found, *problem = given
+    # A round's Jacobian is self-adjoint in the inner product that the row masses weigh.
+    half = jnp.exp(problem[1] / 2)
+
+    def system(scaled: Float[Array, " R"]) -> Float[Array, " R"]:
+        def away(potential: Float[Array, " R"]) -> Float[Array, " R"]:
+            return _away(relaxation, potential, *problem)
+
+        return half * jax.jvp(away, (found,), (scaled / half,))[1]
+
+    tolerance = 10 * float(np.finfo(cotangent.dtype).eps)
+    solve: Any = jax.scipy.sparse.linalg.cg
+    adjoint = half * solve(system, cotangent / half, tol=tolerance, maxiter=1000)[0]
+    _, pull = jax.vjp(lambda *problem: _away(relaxation, found, *problem), *problem)
+    return (jnp.zeros_like(found), *pull(-adjoint))
+
+
+_fixed_point.defvjp(_fixed_point_forward, _fixed_point_backward)
+
+
+def _iterate(
+    geometry: Any, log_a: Float[Array, " R"], log_b: Float[Array, " T"], settings: Sinkhorn
+) -> tuple[Float[Array, " R"], Int[Array, ""]]:
+    """Runs ott-jax's Sinkhorn."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         from ott.problems.linear import linear_problem
@@ -272,4 +356,4 @@ def _potentials(
             max_iterations=settings.iterations,
         )
         solved = solver(problem)
-    return solved.f, solved.g, jnp.asarray(solved.n_iters, jnp.int32)
+    return solved.f, jnp.asarray(solved.n_iters, jnp.int32)

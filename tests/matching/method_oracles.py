@@ -5,10 +5,17 @@ from __future__ import annotations
 import jax
 import matching_oracles as oracles
 import numpy as np
+import pytest
 
 from softmatch_jax import matching
 
 TEMPERATURE = 0.5
+HEAVY = ("cumulant", "random_features", "sinkhorn")
+"""Methods that take seconds to compile: once per law by default, in all its variants with ``-m slow``."""
+
+
+def heavy_are_slow(names=tuple(matching.METHODS)):
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in HEAVY)) for name in names]
 
 
 def settings_of(name):

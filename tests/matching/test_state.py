@@ -22,10 +22,10 @@ every = pytest.mark.parametrize("name", NAMES)
 
 @pytest.fixture(scope="module")
 def sets():
-    """Three reference sets of 9, 40 and 5 patches, every third patch of weight zero, and a target of 13."""
+    """Three reference sets of 9, 60 and 5 patches, every third patch of weight zero, and a target of 13."""
     rng = np.random.default_rng(5)
-    references = [jnp.asarray(rng.normal(size=(n, 5)), jnp.float32) for n in (9, 40, 5)]
-    weights = [jnp.asarray(rng.uniform(0.5, 2, n) * (np.arange(n) % 3 > 0), jnp.float32) for n in (9, 40, 5)]
+    references = [jnp.asarray(rng.normal(size=(n, 5)), jnp.float32) for n in (9, 60, 5)]
+    weights = [jnp.asarray(rng.uniform(0.5, 2, n) * (np.arange(n) % 3 > 0), jnp.float32) for n in (9, 60, 5)]
     return references, weights, jnp.asarray(rng.normal(size=(13, 5)), jnp.float32)
 
 
@@ -212,11 +212,11 @@ def test_a_background_is_added_to_none(sets, name):
     beside = jnp.asarray(np.arange(9) % 3 == 0, jnp.float32)
     with_background = prepare(name, one, weights=first, background=beside)
     like = with_background if name == "random_features" else None
-    without = prepare(name, two, weights=second, background=jnp.zeros(40), like=like)
+    without = prepare(name, two, weights=second, background=jnp.zeros(60), like=like)
     references, weights = jnp.concatenate([one, two]), jnp.concatenate([first, second])
-    background = jnp.concatenate([beside, jnp.zeros(40)])
+    background = jnp.concatenate([beside, jnp.zeros(60)])
     together = prepare(name, references, weights=weights, background=background, like=like)
-    if name == "cumulant":  # a mixture, see above: 26 patches are more than each of 32 groups for itself
+    if name == "cumulant":  # a mixture, see above
         together = with_background + without
     rtol = 1e-3 if name == "sinkhorn" else 1e-5
     assert_same_match(with_background + without, together, sets, rtol=rtol)
