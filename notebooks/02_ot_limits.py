@@ -246,18 +246,16 @@ for epsilon in small_epsilons:
 
 
 # %%
-def column_errors(costs, *, epsilon, relaxation=math.inf, count):
-    """L1 distance of the column masses from what optimality asks for, after every iteration."""
+def row_errors(costs, *, epsilon, relaxation=math.inf, count):
+    """L1 distance of the row masses from the references' weights, columns being optimal, by iteration."""
     log_a, log_b = -math.log(costs.shape[0]), -math.log(costs.shape[1])
     hold = 1 if math.isinf(relaxation) else relaxation / (relaxation + epsilon)
     f, errors = np.zeros(costs.shape[0]), []
-    h = -epsilon * logsumexp((f[:, None] - costs) / epsilon + log_a, axis=0)
-    for _ in range(count):
-        g = hold * h
-        f = -epsilon * logsumexp((g[None, :] - costs) / epsilon + log_b, axis=1)
-        h = -epsilon * logsumexp((f[:, None] - costs) / epsilon + log_a, axis=0)
-        errors.append(np.sum(np.abs(np.exp((g - h) / epsilon + log_b) - np.exp(log_b - g / relaxation))))
-    return errors
+    for _ in range(count + 1):
+        g = -hold * epsilon * logsumexp((f[:, None] - costs) / epsilon + log_a, axis=0)
+        last, f = f, -epsilon * logsumexp((g[None, :] - costs) / epsilon + log_b, axis=1)
+        errors.append(np.mean(np.abs(np.exp((last - f) / epsilon) - 1)))
+    return errors[1:]
 
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
@@ -269,13 +267,13 @@ axes[0].set(xlabel=r"$1/\epsilon$", ylabel="cost above the assignment's", title=
 steps = 200 if SMALL else 600
 for epsilon, relaxation in ((0.2, math.inf), (0.05, math.inf), (0.02, math.inf), (0.02, 0.2), (0.02, 0.02)):
     name = r"\infty" if math.isinf(relaxation) else relaxation
-    errors = np.array(column_errors(square, epsilon=epsilon, relaxation=relaxation, count=steps))
+    errors = np.array(row_errors(square, epsilon=epsilon, relaxation=relaxation, count=steps))
     errors[errors < 1e-14] = np.nan
     style = "-" if math.isinf(relaxation) else "--"
     axes[1].semilogy(
         1 + np.arange(steps), errors, style, label=rf"$\epsilon$ = {epsilon}, $\lambda$ = ${name}$"
     )
-axes[1].set(xscale="log", xlabel="iterations", ylabel="L1 error of the column masses", title="convergence")
+axes[1].set(xscale="log", xlabel="iterations", ylabel="L1 error of the row masses", title="convergence")
 axes[1].legend(fontsize=8)
 for axis in axes:
     axis.grid(alpha=0.3)
@@ -285,7 +283,7 @@ plt.show()
 settings = Sinkhorn(epsilon=0.05, iterations=40, min_iterations=40)
 ours = matching.sinkhorn(some, others, settings=settings).diagnostics
 print(f"after {ours.iterations} iterations: package {ours.error:.3e}", end=", ")
-print(f"by hand {column_errors(square, epsilon=0.05, count=40)[-1]:.3e}")
+print(f"by hand {row_errors(square, epsilon=0.05, count=40)[-1]:.3e}")
 
 # %% [markdown]
 # ## The dials on a photograph
