@@ -39,7 +39,7 @@ def match_batch(
         temperature: Softmax temperature, above 0.
         valid: ``[B, T]``, false on padding of your own; only with ``targets`` as one array.
         mesh: Devices to spread the targets over, along the mesh's first axis. Each target is matched on
-            one device, so results are those of one device.
+            one device, so results are those of one device, to rounding.
         normalized: Promises that all features have unit norm, and saves a pass over them.
 
     Returns:
@@ -59,6 +59,7 @@ def match_batch(
     shards = 1 if mesh is None else mesh.devices.shape[0]
     block, mask, sizes = _pad(state, targets, valid, temperature, shards)
     if mesh is not None:
+        mesh = Mesh(mesh.devices, mesh.axis_names)  # of automatic axes, whatever they were
         spread = NamedSharding(mesh, PartitionSpec(mesh.axis_names[0]))  # type: ignore[no-untyped-call]
         block, mask = jax.device_put((block, mask), spread)
         state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))  # type: ignore[no-untyped-call]
@@ -66,9 +67,10 @@ def match_batch(
     for number in np.flatnonzero(np.asarray(alarms)[: len(sizes)]):
         one = jax.tree.map(lambda leaf, number=number: leaf[number], found)
         check_result(one, block[number], mask[number], f"target {number}")
-    results = [_crop(found, number, size) for number, size in enumerate(sizes)] if ragged else None
-    found = jax.tree.map(lambda leaf: leaf[: len(sizes)], found)
-    return _shorten(found, max(sizes)) if results is None else results
+    if not ragged:
+        return _shorten(jax.tree.map(lambda leaf: leaf[: len(sizes)], found), sizes[0])
+    host = jax.device_get(found)  # cut there: on the device every size would be compiled for
+    return [jax.tree.map(jnp.asarray, _crop(host, number, size)) for number, size in enumerate(sizes)]
 
 
 def _pad(
@@ -85,9 +87,11 @@ def _pad(
     rows = -(-_batch_bucket(count) // shards) * shards
     columns = bucket(max(sizes))
     if hasattr(targets, "ndim"):
-        check_flags = np.ones((count, sizes[0]), bool) if valid is None else np.asarray(valid)
-        check_shape("valid", check_flags, (count, sizes[0]), "targets by patches")
-        mask = np.pad(check_flags, ((0, rows - count), (0, columns - sizes[0])))
+        flags_given = np.ones((count, sizes[0]), bool) if valid is None else np.asarray(valid)
+        check_shape("valid", flags_given, (count, sizes[0]), "targets by patches")
+        for empty in np.flatnonzero(~flags_given.any(axis=1)):
+            raise InputError(f"target {empty} has no valid patch; expected at least one that is not padding.")
+        mask = np.pad(flags_given, ((0, rows - count), (0, columns - sizes[0])))
         if (rows, columns) == targets.shape[:2]:
             return targets, jnp.asarray(mask), sizes
         pad = ((0, rows - count), (0, columns - sizes[0]), (0, 0))

@@ -81,7 +81,7 @@ def leading_factors(
 
     def along(basis: Float[Array, "K d w"]) -> Float[Array, "K w N"]:
         flat = jnp.swapaxes(basis, 1, 2).reshape(-1, dim)
-        offsets = jnp.einsum("kd,kdw->kw", means, basis)
+        offsets = jnp.einsum("kd,kdw->kw", means, basis, precision="highest")
         return inner(flat, rows.T).reshape(count, width, -1) - offsets[:, :, None]
 
     basis = jax.random.normal(key, (count, dim, width), rows.dtype)
@@ -90,11 +90,12 @@ def leading_factors(
         product = inner((along(basis) * shares[:, None, :]).reshape(count * width, -1), rows)
         basis = jnp.linalg.qr(jnp.swapaxes(product.reshape(count, width, dim), 1, 2))[0]
     projected = along(basis)
-    small = jnp.einsum("kan,kbn->kab", projected * shares[:, None, :], projected)
+    small = jnp.einsum("kan,kbn->kab", projected * shares[:, None, :], projected, precision="highest")
     values, vectors = jnp.linalg.eigh(small)
     lengths = jnp.sqrt(jnp.maximum(values[:, ::-1][:, :rank], 0))
-    directions = jnp.einsum("kdw,kwa->kad", basis, vectors[:, :, ::-1][:, :, :rank])
-    return means, lengths[:, :, None] * directions
+    directions = jnp.einsum("kdw,kwa->kad", basis, vectors[:, :, ::-1][:, :, :rank], precision="highest")
+    # Eigenvectors of equal eigenvalues have no derivative; the spread of a group is taken as given.
+    return means, jax.lax.stop_gradient(lengths[:, :, None] * directions)
 
 
 def gaussian_groups(
@@ -144,8 +145,8 @@ def _log_mean_softmax(
 ) -> Array:
     """``[T]``, log of the mean of softmaxes."""
     tilt = jax.nn.softmax(jnp.where(mask[None, :], linear, -jnp.inf), axis=1)
-    spread = spread - jnp.einsum("kat,kt->ka", spread, tilt)[:, :, None]
-    covariance = jnp.einsum("kat,kbt->kab", spread * tilt[:, None, :], spread)
+    spread = spread - jnp.einsum("kat,kt->ka", spread, tilt, precision="highest")[:, :, None]
+    covariance = jnp.einsum("kat,kbt->kab", spread * tilt[:, None, :], spread, precision="highest")
     curvature = jnp.eye(spread.shape[1], dtype=spread.dtype)[None] + covariance
     quadratic = jnp.sum(spread * jnp.linalg.solve(curvature, spread), axis=1)
     logits = linear + 0.5 * quadratic
@@ -158,7 +159,8 @@ class Cumulant:
     """The arithmetic mean to second order, groups of references standing for their members.
 
     Accurate while a group's spread is small against the temperature: a single object at 0.1, not below
-    about 0.03. Sets add as mixtures; a set is taken out as the groups it was put in as.
+    about 0.03. Sets add as mixtures; a set is taken out as the groups it was put in as. Gradients with
+    respect to references pass through the means of the groups, not through their spread.
 
     Attributes:
         groups: Groups the references are clustered into; more are more exact and cost more.

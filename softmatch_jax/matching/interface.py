@@ -89,7 +89,7 @@ def prepare(
     _check_randomness(method, shared, temperature, key)
     rest = background
     if method.needs_rest and background is None and weights is not None:
-        rest = (jnp.asarray(weights) == 0).astype(jnp.float32)
+        rest = ~jnp.asarray(weights).astype(bool)
     sides: list[Any]
     if is_traced(reference, weights, background):
         sides = [_all_rows(reference, weights), None if rest is None else _all_rows(reference, rest)]
@@ -130,7 +130,8 @@ def match(
         background: ``[R]``, likewise. With it the score is the log-ratio of object to surroundings.
         valid: ``[T]``, false on padding.
         key: Random key for the methods that need one; left out with a state.
-        normalized: Promises that all features have unit norm, and saves a pass over them.
+        normalized: Promises that all features have unit norm, which saves a pass over them and the wait
+            for the look at what came out.
 
     Returns:
         The match map. Diagnostics tell whether an iteration converged; if it did not, a
@@ -146,7 +147,9 @@ def match(
     check_target(state, target, temperature)
     check_weights("valid", valid, target)
     found, alarms = match_patches(state, target, valid, temperature, normalized=normalized)
-    if not is_traced(alarms) and int(alarms):
+    # Looking at the count waits for the device; after a promise only what can stop short is looked at.
+    look = not normalized or isinstance(state.method, Sinkhorn)
+    if look and not is_traced(alarms) and int(alarms):
         check_result(found, target, valid, "target")
     return found
 
@@ -314,6 +317,8 @@ def match_patches(
         evidences that are not numbers, iterations that did not end. One number, so that nothing else
         has to come back from the device.
     """
+    if valid is not None:  # whatever padding holds: nothing times NaN is NaN
+        target = jnp.where(valid[:, None], target, jnp.zeros_like(target))
     patches = as_patches(target, normalized=normalized)
 
     def one_class(foreground: Any, background: Any) -> MatchMap:

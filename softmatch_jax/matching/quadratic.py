@@ -56,7 +56,10 @@ def _score(moments: SecondMoments, target: Patches) -> Float[Array, " T"]:
     """One less the mean cost; zero for an empty set."""
     weight = jnp.where(moments.weight > 0, moments.weight, jnp.ones_like(moments.weight))
     folded = inner(target.features, moments.outer / weight)
-    second = jnp.einsum("td,td->t", folded, target.features.astype(folded.dtype)) * target.scale**2
+    second = (
+        jnp.einsum("td,td->t", folded, target.features.astype(folded.dtype), precision="highest")
+        * target.scale**2
+    )
     return 2 * project(target, moments.total / weight) - second
 
 

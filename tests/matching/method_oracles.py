@@ -63,6 +63,21 @@ def quadratic(reference, target, temperature, weights=None):
     return geometric_of(-((1 - similarity) ** 2) / temperature, weights)
 
 
+def cumulant(reference, target, temperature):
+    """References as one Gaussian: the formula at the top of the module, by a symmetric root."""
+    f, g = (np.asarray(x, np.float64) for x in (reference, target))
+    f, g = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (f, g))
+    mean = f.mean(axis=0)
+    values, vectors = np.linalg.eigh((f - mean).T @ (f - mean) / len(f))
+    root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
+    tilt = oracles.softmax(g @ mean / temperature)
+    centred = g - tilt @ g
+    spread = centred.T * tilt @ centred
+    inverse = np.linalg.inv(np.eye(len(mean)) + root @ spread @ root / temperature**2)
+    quadratic_forms = [y @ root @ inverse @ root @ y for y in centred]
+    return oracles.softmax(g @ mean / temperature + np.array(quadratic_forms) / (2 * temperature**2))
+
+
 def bidirectional(reference, target, temperature, weights):
     """Mean over object rows of the forward log-softmax plus the reverse one over all rows."""
     logits = oracles.cosines(reference, target) / temperature

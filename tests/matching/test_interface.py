@@ -159,7 +159,7 @@ def test_promised_unit_norm_is_taken_as_such(pair, name):
 
 
 @slow_if_heavy
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, pytest.param(jnp.float16, marks=pytest.mark.slow)])
 def test_half_precision_is_only_rounding_of_the_input(pair, name, dtype):
     """Products of half precision are exact in single precision, and so are the sums."""
     rounded = [x.astype(dtype) for x in pair]
@@ -242,8 +242,6 @@ BAD = {
     "NaN reference": (lambda f, g: (with_row(f, NAN), g, {}), "1 of 9 reference .* number 3, .* holds NaN"),
     "zero target": (lambda f, g: (f, with_row(g, ZERO), {}), "1 of 13 target .* number 3, .* zero vector"),
     "NaN target": (lambda f, g: (f, with_row(g, NAN), {}), "1 of 13 target .* number 3, which holds NaN"),
-    "NaN target, unit": (lambda f, g: (f, with_row(g, NAN), {"normalized": True}), "target .* holds NaN"),
-    "NaN reference, unit": (lambda f, g: (with_row(f, NAN), g, {"normalized": True}), "reference .* NaN"),
     "temperature 0": (lambda f, g: (f, g, {"temperature": 0.0}), "temperature is 0.0; expected a finite"),
     "temperature NaN": (lambda f, g: (f, g, {"temperature": np.nan}), "temperature is nan"),
     "negative weight": (lambda f, g: (f, g, {"weights": -WEIGHTS}), "weights has negative"),

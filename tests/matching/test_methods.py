@@ -96,6 +96,11 @@ def test_cumulant_with_a_group_for_every_reference_is_exact(pair):
     np.testing.assert_allclose(found.log_evidence, exact.log_evidence, rtol=1e-5)
 
 
+def test_cumulant_of_one_group_is_its_definition(pair, x64):
+    found = match(matching.Cumulant(groups=1, rank=5), *double(pair), temperature=0.2)
+    np.testing.assert_allclose(probability(found), methods.cumulant(*pair, 0.2), rtol=1e-9)
+
+
 def test_cumulant_is_close_on_one_object():
     reference, target = object_and_picture(parts=1)
     found = match("cumulant", reference, target, temperature=0.1)

@@ -18,14 +18,15 @@ from softmatch_jax.matching.state import bucket
 
 NAMES = tuple(matching.METHODS)
 every = pytest.mark.parametrize("name", NAMES)
+slow_if_heavy = pytest.mark.parametrize("name", methods.heavy_are_slow())
 
 
 @pytest.fixture(scope="module")
 def sets():
-    """Three reference sets of 9, 60 and 5 patches, every third patch of weight zero, and a target of 13."""
+    """Three reference sets of 4, 48 and 2 patches, every third of weight zero, and a target of 13."""
     rng = np.random.default_rng(5)
-    references = [jnp.asarray(rng.normal(size=(n, 5)), jnp.float32) for n in (9, 60, 5)]
-    weights = [jnp.asarray(rng.uniform(0.5, 2, n) * (np.arange(n) % 3 > 0), jnp.float32) for n in (9, 60, 5)]
+    references = [jnp.asarray(rng.normal(size=(n, 5)), jnp.float32) for n in (4, 48, 2)]
+    weights = [jnp.asarray(rng.uniform(0.5, 2, n) * (np.arange(n) % 3 > 0), jnp.float32) for n in (4, 48, 2)]
     return references, weights, jnp.asarray(rng.normal(size=(13, 5)), jnp.float32)
 
 
@@ -79,7 +80,7 @@ def test_what_was_added_can_be_taken_out(sets, name):
     keeps_rows = "valid" in one.foreground._fields
     for back in (one + two - two, two + one - two, one + two + three - two - three):
         for a, b in zip(kept(back), kept(one), strict=True):
-            # Sums are rounded once when added and once when taken out; they reach 40.
+            # Sums are rounded once when added and once when taken out; they reach 50.
             np.testing.assert_allclose(a, b, rtol=0, atol=0 if keeps_rows else 1e-5)
         assert_same_match(back, one, sets, rtol=1e-3 if name == "sinkhorn" else 1e-5)
 
@@ -92,11 +93,11 @@ def test_rows_that_are_not_there_cannot_be_taken_out(sets, name):
             whole - part
     like = one if name == "random_features" else None
     heavier = prepare(name, sets[0][0], weights=2 * sets[1][0], like=like)
-    with pytest.raises(InputError, match="6 of 6 rows to take out are not in the state"):
+    with pytest.raises(InputError, match="2 of 2 rows to take out are not in the state"):
         one - heavier
 
 
-@every
+@slow_if_heavy
 def test_the_order_of_adding_does_not_matter(sets, name):
     states = states_of(name, sets)
     a, b, c = states
@@ -126,22 +127,25 @@ def test_states_that_do_not_go_together(sets):
         ([], "stack got no states"),
         ([state, prepare("quadratic", reference)], "one method"),
         ([random, other_key], "different random features"),
-        ([state, prepare("geometric", reference, background=jnp.ones(9))], "Some classes have a background"),
+        ([state, prepare("geometric", reference, background=jnp.ones(4))], "Some classes have a background"),
     ):
         with pytest.raises(InputError, match=sentence):
             matching.stack(states)
 
 
-@every
+@slow_if_heavy
 def test_a_stack_matches_as_its_classes_do(sets, name):
-    states = states_of(name, sets)
+    one, two, three = states_of(name, sets)
+    states = [one, one + two, three]  # of 2, 34 and 1 rows, in two buckets
     stacked = matching.stack(states)
     together = matched(stacked, sets)
+    # Sinkhorn stops at an error of 1e-3, and may do so another look earlier.
+    rtol = 1e-3 if name == "sinkhorn" else 1e-5
     assert stacked.classes == 3 and together.log_probability.shape == (3, 13)
     for index, state in enumerate(states):
         alone = matched(state, sets)
         for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
-            np.testing.assert_allclose(a[index], b, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(a[index], b, rtol=rtol, atol=rtol)
 
 
 def products(jaxpr):
@@ -169,7 +173,7 @@ def test_a_stack_of_means_is_one_product_with_the_target(sets):
     assert sorted(with_target[0].outvars[0].aval.shape) == [3, 13]
 
 
-@every
+@slow_if_heavy
 def test_states_pass_through_compiled_functions(sets, name):
     state = states_of(name, sets)[0]
     passed = jax.jit(lambda state: state)(state)
@@ -197,7 +201,7 @@ def test_adding_under_jit(sets, name):
 LOG_RATIO = tuple(name for name in NAMES if not matching.METHODS[name].needs_rest)
 
 
-@pytest.mark.parametrize("name", LOG_RATIO)
+@pytest.mark.parametrize("name", methods.heavy_are_slow(LOG_RATIO))
 def test_an_object_against_itself_says_nothing(sets, name):
     (reference, *_), (weights, *_), _ = sets
     state = prepare(name, reference, weights=weights, background=3 * weights)
@@ -206,15 +210,15 @@ def test_an_object_against_itself_says_nothing(sets, name):
     np.testing.assert_allclose(found.score, found.score[0], atol=1e-5)
 
 
-@every
+@slow_if_heavy
 def test_a_background_is_added_to_none(sets, name):
     (one, two, _), (first, second, _), _ = sets
-    beside = jnp.asarray(np.arange(9) % 3 == 0, jnp.float32)
+    beside = jnp.asarray(np.arange(4) % 3 == 0, jnp.float32)
     with_background = prepare(name, one, weights=first, background=beside)
     like = with_background if name == "random_features" else None
-    without = prepare(name, two, weights=second, background=jnp.zeros(60), like=like)
+    without = prepare(name, two, weights=second, background=jnp.zeros(48), like=like)
     references, weights = jnp.concatenate([one, two]), jnp.concatenate([first, second])
-    background = jnp.concatenate([beside, jnp.zeros(60)])
+    background = jnp.concatenate([beside, jnp.zeros(48)])
     together = prepare(name, references, weights=weights, background=background, like=like)
     if name == "cumulant":  # a mixture, see above
         together = with_background + without
