@@ -80,13 +80,18 @@ def _pad(
     count = len(targets)
     if not count:
         raise InputError("match_batch got no targets; expected at least one.")
-    for number, target in enumerate(targets):
+    together = hasattr(targets, "ndim")
+    if together:
+        check_shape(
+            "targets", targets, (None, None, state.dim), "targets by patches by the reference's dimensions"
+        )
+    for number, target in enumerate(targets[:1] if together else targets):
         check_shape(f"target {number}", target, (None, state.dim), "patches by the reference's dimensions")
         check_target(state, target, temperature)
-    sizes = [int(target.shape[0]) for target in targets]
+    sizes = [targets.shape[1]] * count if together else [int(target.shape[0]) for target in targets]
     rows = -(-_batch_bucket(count) // shards) * shards
     columns = bucket(max(sizes))
-    if hasattr(targets, "ndim"):
+    if together:
         flags_given = np.ones((count, sizes[0]), bool) if valid is None else np.asarray(valid)
         check_shape("valid", flags_given, (count, sizes[0]), "targets by patches")
         for empty in np.flatnonzero(~flags_given.any(axis=1)):
