@@ -12,10 +12,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float
 
-from softmatch_jax._checks import InputError, check_positive, check_shape
+from softmatch_jax._checks import InputError, check_shape
 from softmatch_jax.matching._match_map import MatchMap
 from softmatch_jax.matching._values import check_result
-from softmatch_jax.matching.interface import check_target, match_patches
+from softmatch_jax.matching.interface import check_temperature, match_patches
 from softmatch_jax.matching.state import ReferenceState, bucket
 
 
@@ -50,14 +50,14 @@ def match_batch(
     """
     if not isinstance(state, ReferenceState):
         raise InputError("match_batch got features; expected a ReferenceState (call prepare first).")
-    check_positive("temperature", float(temperature))
+    check_temperature(state, temperature)
     ragged = not hasattr(targets, "ndim")
     if ragged and valid is not None:
         raise InputError(
             "valid goes with one [B, T, d] array only; expected None with a sequence of targets."
         )
     shards = 1 if mesh is None else mesh.devices.shape[0]
-    block, mask, sizes = _pad(state, targets, valid, temperature, shards)
+    block, mask, sizes = _pad(state, targets, valid, shards)
     if mesh is not None:
         mesh = Mesh(mesh.devices, mesh.axis_names)  # of automatic axes, whatever they were
         spread = NamedSharding(mesh, PartitionSpec(mesh.axis_names[0]))  # type: ignore[no-untyped-call]
@@ -73,9 +73,7 @@ def match_batch(
     return [jax.tree.map(jnp.asarray, _crop(host, number, size)) for number, size in enumerate(sizes)]
 
 
-def _pad(
-    state: ReferenceState, targets: Any, valid: Any, temperature: float, shards: int
-) -> tuple[Any, Any, list[int]]:
+def _pad(state: ReferenceState, targets: Any, valid: Any, shards: int) -> tuple[Any, Any, list[int]]:
     """Targets as ``[B', T', d]`` with flags, and their sizes; padding is zero and not valid."""
     count = len(targets)
     if not count:
@@ -87,7 +85,8 @@ def _pad(
         )
     for number, target in enumerate(targets[:1] if together else targets):
         check_shape(f"target {number}", target, (None, state.dim), "patches by the reference's dimensions")
-        check_target(state, target, temperature)
+        if not target.shape[0]:
+            raise InputError(f"target {number} has shape {list(target.shape)}; expected some patches.")
     sizes = [targets.shape[1]] * count if together else [int(target.shape[0]) for target in targets]
     rows = -(-_batch_bucket(count) // shards) * shards
     columns = bucket(max(sizes))
@@ -124,7 +123,7 @@ def _match_many(
         # A target of nothing but padding, which fills up the batch, is matched as if all were valid.
         used = flags | ~jnp.any(flags)
         found, alarms = match_patches(state, target, used, temperature, normalized=normalized)
-        return found, jnp.where(jnp.any(flags), alarms, 0)
+        return found, jnp.zeros((), jnp.int32) if alarms is None else jnp.where(jnp.any(flags), alarms, 0)
 
     return jax.vmap(one_target)(targets, valid)
 

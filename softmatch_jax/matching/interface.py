@@ -6,6 +6,7 @@ This is where the mathematics is compiled. The functions may also be called insi
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -143,13 +144,9 @@ def match(
             already answers.
     """
     state = _as_state(reference, method, temperature, weights, background, key, normalized)
-    check_rank("target", target, 2, "[patches, d]")
-    check_target(state, target, temperature)
-    check_weights("valid", valid, target)
+    check_temperature(state, temperature)
     found, alarms = match_patches(state, target, valid, temperature, normalized=normalized)
-    # Looking at the count waits for the device; after a promise only what can stop short is looked at.
-    look = not normalized or isinstance(state.method, Sinkhorn)
-    if look and not is_traced(alarms) and int(alarms):
+    if alarms is not None and not is_traced(alarms) and int(alarms):
         check_result(found, target, valid, "target")
     return found
 
@@ -158,6 +155,8 @@ def _as_state(
     reference: Any, method: Any, temperature: Any, weights: Any, background: Any, key: Any, normalized: bool
 ) -> ReferenceState:
     """The state as given, or one prepared from features."""
+    if isinstance(reference, ReferenceState) and method is weights is background is key is None:
+        return reference
     if not isinstance(reference, ReferenceState):
         method = "geometric" if method is None else method
         return prepare(
@@ -247,8 +246,10 @@ def _gather(features: Array, places: Array, valid: Array) -> Array:
     return jnp.where(valid[:, None], features[places], jnp.zeros((), features.dtype))
 
 
-def check_target(state: ReferenceState, target: Any, temperature: Any) -> None:
-    """Raises ``InputError`` unless the target and the temperature go with the state."""
+def _check_target(state: ReferenceState, target: Any, valid: Any) -> None:
+    """Raises ``InputError`` unless target and flags have shapes that go with the state."""
+    check_rank("target", target, 2, "[patches, d]")
+    check_weights("valid", valid, target)
     if 0 in target.shape:
         raise InputError(f"target has shape {list(target.shape)}; expected some patches and dimensions.")
     if target.shape[-1] != state.dim:
@@ -256,9 +257,14 @@ def check_target(state: ReferenceState, target: Any, temperature: Any) -> None:
             f"reference features have {state.dim} dimensions and target features {target.shape[-1]}; "
             "expected the same (use one feature extractor for both)."
         )
-    if is_traced(temperature):
+
+
+def check_temperature(state: ReferenceState, temperature: Any) -> None:
+    """Raises ``InputError`` unless the temperature is positive and the one of the random features."""
+    if isinstance(temperature, jax.core.Tracer):
         return
-    check_positive("temperature", float(temperature))
+    if not 0 < temperature < math.inf:
+        check_positive("temperature", float(temperature))
     fixed = isinstance(state.method, RandomFeatures) and state.method.mean == "arithmetic"
     if fixed and not is_traced(state.shared):
         drawn = float(state.shared.temperature)
@@ -309,14 +315,15 @@ def _measured(side: Any, normalized: bool) -> Any:
 @partial(jax.jit, static_argnames="normalized")
 def match_patches(
     state: ReferenceState, target: Any, valid: Any, temperature: Any, *, normalized: bool
-) -> tuple[MatchMap, Array]:
+) -> tuple[MatchMap, Array | None]:
     """Matches one target, every class of a stacked state.
 
     Returns:
         The match map, and a count of what must be looked into: target patches without direction,
         evidences that are not numbers, iterations that did not end. One number, so that nothing else
-        has to come back from the device.
+        has to come back from the device; ``None`` when unit norm is promised and nothing can stop short.
     """
+    _check_target(state, target, valid)  # at tracing, so that calls of a known shape do not pay for it
     if valid is not None:  # whatever padding holds: nothing times NaN is NaN
         target = jnp.where(valid[:, None], target, jnp.zeros_like(target))
     patches = as_patches(target, normalized=normalized)
@@ -328,7 +335,7 @@ def match_patches(
 
     match_all = jax.vmap(one_class) if state.classes else one_class
     found = match_all(state.foreground, state.background)
+    if normalized and not isinstance(state.method, Sinkhorn):
+        return found, None
     alarms = jnp.sum(jnp.isnan(found.log_evidence)) + jnp.sum(~found.diagnostics.converged)
-    if not normalized:
-        alarms = alarms + jnp.sum((patches.scale <= 0) & mask_of(patches, valid))
-    return found, alarms
+    return found, alarms + jnp.sum((patches.scale <= 0) & mask_of(patches, valid))
