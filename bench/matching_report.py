@@ -191,7 +191,10 @@ def plots(rows: list[Row], folder: Path) -> None:
         for axes, share in zip(figure.subplots(1, len(shares), squeeze=False)[0], shares, strict=True):
             for number, name in enumerate(names):
                 mine = [r for r in timed if (r["share"], r["method"]) == (share, name)]
-                look = {"color": colormaps["tab20"](number % 20), "marker": "os^Dv"[(number + number // 20) % 5]}
+                look = {
+                    "color": colormaps["tab20"](number % 20),
+                    "marker": "os^Dv"[(number + number // 20) % 5],
+                }
                 curve(axes, mine, size if file == "error" else None, look | {"label": name})
             axes.set(xscale="log", title=f"{share:.0%} of the reference patches")
             if file == "time":
