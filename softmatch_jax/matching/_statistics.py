@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from softmatch_jax.matching._features import Patches, unit
+from softmatch_jax.matching._features import Patches
 from softmatch_jax.matching._match_map import MatchMap
 
 
@@ -66,16 +66,6 @@ def mean_of(patches: Patches, weights: Float[Array, " N"]) -> Mean:
 def rows_of(patches: Patches, weights: Float[Array, " N"], valid: Bool[Array, " N"]) -> Rows:
     """Keeps every patch."""
     return Rows(weights, valid, patches.features, patches.scale)
-
-
-def mean_of_rows(rows: Rows) -> Float[Array, " d"]:
-    """Weighted mean of the unit-norm rows."""
-    return mean_of(rows.patches, rows.share).total
-
-
-def unit_rows(rows: Rows) -> Float[Array, "N d"]:
-    """The unit-norm rows."""
-    return unit(rows.patches)
 
 
 class Method(Protocol):
