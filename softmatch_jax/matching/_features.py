@@ -115,11 +115,22 @@ def cosines(rows: Patches, columns: Patches) -> Float[Array, "n m"]:
     return inner(rows.features, columns.features.T) * rows.scale[:, None] * columns.scale[None, :]
 
 
+def normalised(weights: Float[Array, " n"]) -> Float[Array, " n"]:
+    """Weights that sum to one; all zero stays all zero."""
+    total = jnp.sum(weights)
+    return weights / jnp.where(total > 0, total, jnp.ones_like(total))
+
+
+def safe_log(values: Float[Array, ...]) -> Float[Array, ...]:
+    """Logarithm, ``-inf`` where not positive, with derivative zero there."""
+    positive = values > 0
+    return jnp.where(positive, jnp.log(jnp.where(positive, values, jnp.ones_like(values))), -jnp.inf)
+
+
 def normalised_weights(
     weights: Float[Array, " R"] | None, reference: Float[Array, "R d"]
 ) -> Float[Array, " R"]:
     """Weights that sum to one, uniform when ``None``; all zero stays all zero."""
     if weights is None:
         return jnp.full(reference.shape[:1], 1 / reference.shape[0], reference.dtype)
-    total = jnp.sum(weights)
-    return weights / jnp.where(total > 0, total, jnp.ones_like(total))
+    return normalised(weights)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from softmatch_jax.matching._features import Patches
+from softmatch_jax.matching._features import Patches, normalised
 from softmatch_jax.matching._match_map import MatchMap
 
 
@@ -52,8 +52,7 @@ class Rows(NamedTuple):
     @property
     def share(self) -> Float[Array, " N"]:
         """Weights that sum to one; all zero stays all zero."""
-        total = jnp.sum(self.weight)
-        return self.weight / jnp.where(total > 0, total, jnp.ones_like(total))
+        return normalised(self.weight)
 
 
 def mean_of(patches: Patches, weights: Float[Array, " N"]) -> Mean:
@@ -63,8 +62,19 @@ def mean_of(patches: Patches, weights: Float[Array, " N"]) -> Mean:
     return Mean(jnp.sum(weights), total)
 
 
-def rows_of(patches: Patches, weights: Float[Array, " N"], valid: Bool[Array, " N"]) -> Rows:
-    """Keeps every patch."""
+def nothing_shared(patches: Patches, weights: Float[Array, " N"], *, temperature: Any, key: Any) -> None:
+    """What operands of a sum must share, for methods that draw nothing at random."""
+
+
+def rows_of(
+    patches: Patches,
+    weights: Float[Array, " N"],
+    valid: Bool[Array, " N"],
+    *,
+    shared: Any = None,
+    key: Any = None,
+) -> Rows:
+    """Keeps every patch, for methods that need them all."""
     return Rows(weights, valid, patches.features, patches.scale)
 
 

@@ -13,7 +13,7 @@ made.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -28,18 +28,24 @@ from softmatch_jax.matching._features import (
     check_weights,
     cosines,
     normalised_weights,
+    safe_log,
 )
 from softmatch_jax.matching._match_map import MatchMap, match_map
-from softmatch_jax.matching._statistics import Rows, count_valid, rows_of
+from softmatch_jax.matching._statistics import Rows, count_valid, nothing_shared, rows_of
 
 DEFAULT_TILE = 128
 """References worked on at a time. Fewer stay in cache; many more gain nothing."""
 
 
-def _tiles(rows: Patches, weights: Float[Array, " R"], tile: int) -> tuple[Patches, Float[Array, "n tile"]]:
-    """Cuts references and their weights into tiles, padded with weight zero."""
+def check_tile(tile: int) -> None:
+    """Raises ``InputError`` unless the tile holds a reference."""
     if tile < 1:
         raise InputError(f"tile is {tile}; expected at least 1 reference at a time.")
+
+
+def _tiles(rows: Patches, weights: Float[Array, " R"], tile: int) -> tuple[Patches, Float[Array, "n tile"]]:
+    """Cuts references and their weights into tiles, padded with weight zero."""
+    check_tile(tile)
     tile = min(tile, weights.shape[0])
     pad = -weights.shape[0] % tile
 
@@ -91,17 +97,11 @@ def fold(
     tiles = _tiles(rows, weights, tile)
     (peak, mass), row_sums = jax.lax.scan(step, (empty - jnp.inf, empty), tiles)
     total = jax.nn.logsumexp(row_sums, b=tiles[1])
-    return _finite(peak) + _log(mass), total
+    return _finite(peak) + safe_log(mass), total
 
 
 def _finite(peak: Float[Array, " T"]) -> Float[Array, " T"]:
     return jnp.where(jnp.isneginf(peak), jnp.zeros_like(peak), peak)
-
-
-def _log(mass: Float[Array, " T"]) -> Float[Array, " T"]:
-    """Logarithm whose derivative at zero is zero."""
-    positive = mass > 0
-    return jnp.where(positive, jnp.log(jnp.where(positive, mass, jnp.ones_like(mass))), -jnp.inf)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,15 +121,10 @@ class Arithmetic:
     needs_rest: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.tile < 1:
-            raise InputError(f"tile is {self.tile}; expected at least 1 reference at a time.")
+        check_tile(self.tile)
 
-    def share(self, patches: Patches, weights: Array, *, temperature: Any, key: Any) -> None:
-        """Nothing is shared."""
-
-    def summarise(self, patches: Patches, weights: Array, valid: Array, *, shared: None, key: Any) -> Rows:
-        """All patches."""
-        return rows_of(patches, weights, valid)
+    share = staticmethod(nothing_shared)
+    summarise = staticmethod(rows_of)
 
     def match(
         self,

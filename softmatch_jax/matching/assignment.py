@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 
 from softmatch_jax.matching._features import Patches, cosines
 from softmatch_jax.matching._match_map import MatchMap, match_map
-from softmatch_jax.matching._statistics import Rows, mask_of, rows_of
+from softmatch_jax.matching._statistics import Rows, mask_of, nothing_shared, rows_of
 
 
 def assign(
@@ -69,12 +69,8 @@ class Hungarian:
     needs_key: ClassVar[bool] = False
     needs_rest: ClassVar[bool] = True
 
-    def share(self, patches: Patches, weights: Array, *, temperature: Any, key: Any) -> None:
-        """Nothing is shared."""
-
-    def summarise(self, patches: Patches, weights: Array, valid: Array, *, shared: None, key: Any) -> Rows:
-        """All patches."""
-        return rows_of(patches, weights, valid)
+    share = staticmethod(nothing_shared)
+    summarise = staticmethod(rows_of)
 
     def match(
         self,

@@ -18,16 +18,15 @@ dense arrays of it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from softmatch_jax._checks import InputError
 from softmatch_jax.matching._features import Patches, project
 from softmatch_jax.matching._match_map import MatchMap, match_map
-from softmatch_jax.matching._statistics import Rows, mean_of, rows_of
-from softmatch_jax.matching.arithmetic import DEFAULT_TILE, fold
+from softmatch_jax.matching._statistics import Rows, mean_of, nothing_shared, rows_of
+from softmatch_jax.matching.arithmetic import DEFAULT_TILE, check_tile, fold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,15 +46,10 @@ class Bidirectional:
     needs_rest: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.tile < 1:
-            raise InputError(f"tile is {self.tile}; expected at least 1 reference at a time.")
+        check_tile(self.tile)
 
-    def share(self, patches: Patches, weights: Array, *, temperature: Any, key: Any) -> None:
-        """Nothing is shared."""
-
-    def summarise(self, patches: Patches, weights: Array, valid: Array, *, shared: None, key: Any) -> Rows:
-        """All patches."""
-        return rows_of(patches, weights, valid)
+    share = staticmethod(nothing_shared)
+    summarise = staticmethod(rows_of)
 
     def match(
         self,

@@ -23,7 +23,7 @@ this is the exact arithmetic mean. Cost per target: ``O(T K k d)`` for ``K`` gro
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ from softmatch_jax._checks import InputError
 from softmatch_jax._clustering import kmeans
 from softmatch_jax.matching._features import Patches, inner, unit
 from softmatch_jax.matching._match_map import MatchMap, match_map
-from softmatch_jax.matching._statistics import mask_of
+from softmatch_jax.matching._statistics import mask_of, nothing_shared
 
 OVERSAMPLING = 4
 POWER_ITERATIONS = 3
@@ -179,8 +179,7 @@ class Cumulant:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; expected at least 1.")
 
-    def share(self, patches: Patches, weights: Array, *, temperature: Any, key: Any) -> None:
-        """Nothing is shared."""
+    share = staticmethod(nothing_shared)
 
     def summarise(
         self, patches: Patches, weights: Array, valid: Array, *, shared: None, key: jax.Array

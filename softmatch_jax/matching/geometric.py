@@ -35,7 +35,7 @@ from softmatch_jax.matching._features import (
     unit_norm,
 )
 from softmatch_jax.matching._match_map import MatchMap, match_map
-from softmatch_jax.matching._statistics import Mean, Rows, mask_of, mean_of, rows_of
+from softmatch_jax.matching._statistics import Mean, Rows, mask_of, mean_of, nothing_shared, rows_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +49,7 @@ class Geometric:
     needs_key: ClassVar[bool] = False
     needs_rest: ClassVar[bool] = False
 
-    def share(self, patches: Patches, weights: Array, *, temperature: Any, key: Any) -> None:
-        """Nothing is shared."""
+    share = staticmethod(nothing_shared)
 
     def summarise(self, patches: Patches, weights: Array, valid: Array, *, shared: None, key: Any) -> Mean:
         """Weighted sum of the unit-norm patches."""
@@ -81,12 +80,8 @@ class GeometricDense:
     needs_key: ClassVar[bool] = False
     needs_rest: ClassVar[bool] = False
 
-    def share(self, patches: Patches, weights: Array, *, temperature: Any, key: Any) -> None:
-        """Nothing is shared."""
-
-    def summarise(self, patches: Patches, weights: Array, valid: Array, *, shared: None, key: Any) -> Rows:
-        """All patches."""
-        return rows_of(patches, weights, valid)
+    share = staticmethod(nothing_shared)
+    summarise = staticmethod(rows_of)
 
     def match(
         self,

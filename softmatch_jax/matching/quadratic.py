@@ -14,7 +14,7 @@ target. The quadratic term counts against patches that vary along with the refer
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -30,37 +30,19 @@ from softmatch_jax.matching._features import (
     unit,
 )
 from softmatch_jax.matching._match_map import MatchMap, match_map
+from softmatch_jax.matching._statistics import nothing_shared
+from softmatch_jax.matching.whitening import Moments, moments
 
 
-class SecondMoments(NamedTuple):
-    """Zeroth, first and second moment of a set of unit-norm patches.
-
-    Attributes:
-        weight: ``[]``, total weight.
-        total: ``[d]``, weighted sum.
-        outer: ``[d, d]``, weighted sum of outer products.
-    """
-
-    weight: Float[Array, ""]
-    total: Float[Array, " d"]
-    outer: Float[Array, "d d"]
-
-
-def _moments(patches: Patches, weights: Float[Array, " N"]) -> SecondMoments:
-    rows = unit(patches)
-    weighted = rows * weights[:, None]
-    return SecondMoments(jnp.sum(weights), jnp.sum(weighted, axis=0), inner(weighted.T, rows))
-
-
-def _score(moments: SecondMoments, target: Patches) -> Float[Array, " T"]:
+def _score(statistics: Moments, target: Patches) -> Float[Array, " T"]:
     """One less the mean cost; zero for an empty set."""
-    weight = jnp.where(moments.weight > 0, moments.weight, jnp.ones_like(moments.weight))
-    folded = inner(target.features, moments.outer / weight)
+    weight = jnp.where(statistics.weight > 0, statistics.weight, jnp.ones_like(statistics.weight))
+    folded = inner(target.features, statistics.outer / weight)
     second = (
         jnp.einsum("td,td->t", folded, target.features.astype(folded.dtype), precision="highest")
         * target.scale**2
     )
-    return 2 * project(target, moments.total / weight) - second
+    return 2 * project(target, statistics.total / weight) - second
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,19 +55,16 @@ class Quadratic:
     needs_key: ClassVar[bool] = False
     needs_rest: ClassVar[bool] = False
 
-    def share(self, patches: Patches, weights: Array, *, temperature: Any, key: Any) -> None:
-        """Nothing is shared."""
+    share = staticmethod(nothing_shared)
 
-    def summarise(
-        self, patches: Patches, weights: Array, valid: Array, *, shared: None, key: Any
-    ) -> SecondMoments:
+    def summarise(self, patches: Patches, weights: Array, valid: Array, *, shared: None, key: Any) -> Moments:
         """Weighted sums of the unit-norm patches and of their outer products."""
-        return _moments(patches, weights)
+        return moments(unit(patches), weights)
 
     def match(
         self,
-        foreground: SecondMoments,
-        background: SecondMoments | None,
+        foreground: Moments,
+        background: Moments | None,
         target: Patches,
         *,
         shared: None,
@@ -125,5 +104,5 @@ def quadratic_mean(
     check_pair(reference, target, temperature)
     check_weights("weights", weights, reference)
     check_weights("valid", valid, target)
-    moments = _moments(as_patches(reference), normalised_weights(weights, reference))
-    return match_map(_score(moments, as_patches(target)) / temperature, valid)
+    statistics = moments(unit(as_patches(reference)), normalised_weights(weights, reference))
+    return match_map(_score(statistics, as_patches(target)) / temperature, valid)

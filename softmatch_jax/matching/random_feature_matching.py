@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from softmatch_jax._checks import InputError, check_positive
-from softmatch_jax.matching._features import Patches, inner, unit
+from softmatch_jax.matching._features import Patches, inner, normalised, safe_log, unit
 from softmatch_jax.matching._match_map import Diagnostics, MatchMap, match_map
 from softmatch_jax.matching._statistics import count_valid, mask_of, mean_of
 from softmatch_jax.matching.random_features import (
@@ -111,8 +111,7 @@ class RandomFeatures:
     def share(self, patches: Patches, weights: Array, *, temperature: Any, key: Any) -> FeatureMap:
         """Draws the features; the anchors are the object's mean."""
         rows = unit(patches)
-        total = jnp.sum(weights)
-        share = weights / jnp.where(total > 0, total, jnp.ones_like(total))
+        share = normalised(weights)
         anchor = mean_of(patches, share).total if self.centred else jnp.zeros_like(rows[0])
         tau = jnp.asarray(self.bandwidth if self.mean == "geometric" else temperature, rows.dtype)
         # |x' + y'|^2 where both are drawn from the object, whose residuals have mean zero if centred.
@@ -219,8 +218,8 @@ def _arithmetic(
     counted = (foreground.weight > 0) & (row_sums > 0)
     share = foreground.weight / jnp.sum(foreground.weight)
     weight = jnp.where(counted, share / jnp.where(counted, row_sums, 1), 0)
-    score = goal.log_amplitude - peak + _log(inner(goal.values, inner(weight, foreground.values)))
-    log_sums = foreground.log_amplitude + _log(row_sums) + peak
+    score = goal.log_amplitude - peak + safe_log(inner(goal.values, inner(weight, foreground.values)))
+    log_sums = foreground.log_amplitude + safe_log(row_sums) + peak
     return score, jax.nn.logsumexp(jnp.where(counted, log_sums, -jnp.inf), b=share)
 
 
@@ -228,13 +227,7 @@ def _log_density(side: FeatureRows, goal: LogFeatures) -> Float[Array, " T"]:
     used = side.weight > 0
     peak = jax.lax.stop_gradient(jnp.max(jnp.where(used, side.log_amplitude, -jnp.inf)))
     peak = jnp.where(jnp.isfinite(peak), peak, 0)
-    total = jnp.sum(side.weight)
-    share = side.weight / jnp.where(total > 0, total, jnp.ones_like(total))
-    amplitude = jnp.where(used, share * jnp.exp(jnp.where(used, side.log_amplitude, peak) - peak), 0)
-    return goal.log_amplitude + peak + _log(inner(goal.values, inner(amplitude, side.values)))
-
-
-def _log(values: Array) -> Array:
-    """Logarithm, ``-inf`` where not positive, with derivative zero there."""
-    positive = values > 0
-    return jnp.where(positive, jnp.log(jnp.where(positive, values, 1)), -jnp.inf)
+    amplitude = jnp.where(
+        used, normalised(side.weight) * jnp.exp(jnp.where(used, side.log_amplitude, peak) - peak), 0
+    )
+    return goal.log_amplitude + peak + safe_log(inner(goal.values, inner(amplitude, side.values)))

@@ -45,10 +45,11 @@ from softmatch_jax.matching._features import (
     check_pair,
     check_weights,
     normalised_weights,
+    safe_log,
     unit,
 )
 from softmatch_jax.matching._match_map import Diagnostics, MatchMap, match_map
-from softmatch_jax.matching._statistics import Rows, mask_of, rows_of
+from softmatch_jax.matching._statistics import Rows, mask_of, nothing_shared, rows_of
 
 HELD_ENTRIES = 2**24
 """Largest cost matrix that is held in memory: 64 MB in single precision."""
@@ -120,12 +121,8 @@ class Sinkhorn:
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}; expected at least {least}.")
 
-    def share(self, patches: Patches, weights: Array, *, temperature: Any, key: Any) -> None:
-        """Nothing is shared."""
-
-    def summarise(self, patches: Patches, weights: Array, valid: Array, *, shared: None, key: Any) -> Rows:
-        """All patches."""
-        return rows_of(patches, weights, valid)
+    share = staticmethod(nothing_shared)
+    summarise = staticmethod(rows_of)
 
     def match(
         self,
@@ -201,9 +198,8 @@ def _soft_cost(
     rows: Patches, share: Array, potential: Array, target: Patches, settings: Sinkhorn
 ) -> Float[Array, " T"]:
     """``[T]``, soft-min over references of cost less price; ``inf`` when there are none."""
-    geometry, some = _geometry(rows, target, settings), share > 0
-    log_share = jnp.where(some, jnp.log(jnp.where(some, share, 1)), -jnp.inf)
-    return _to_columns(geometry, potential + settings.epsilon * log_share)
+    geometry = _geometry(rows, target, settings)
+    return _to_columns(geometry, potential + settings.epsilon * safe_log(share))
 
 
 def _to_columns(geometry: Any, potential: Float[Array, " R"]) -> Float[Array, " T"]:

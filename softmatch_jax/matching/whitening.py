@@ -52,7 +52,7 @@ def moments(features: Float[Array, "n d"], weights: Float[Array, " n"]) -> Momen
     """
     check_rank("features", features, 2, "[n, d]")
     check_weights("weights", weights, features)
-    weight, total = jnp.sum(weights), weights @ features
+    weight, total = jnp.sum(weights), jnp.matmul(weights, features, precision="highest")
     # Summed about the mean and moved back in one step: summed about zero, the rounding of n terms
     # would outweigh the variance of a channel that hardly varies.
     mean = total / jnp.where(weight > 0, weight, jnp.ones_like(weight))
