@@ -13,12 +13,13 @@ from softmatch_jax import __version__
 from softmatch_jax._checks import InputError
 
 _USAGE = """\
-usage: softmatch [-h] [--version] {segment,demo} ...
+usage: softmatch [-h] [--version] {segment,demo,models} ...
 
 Show one example, get the same kind of object in every other picture.
 
   segment    Segment in every target what the references show.
   demo       See it work on two photographs; no files are needed.
+  models     List, fetch and verify the weights of public models.
 
 softmatch segment --reference duck.jpg --mask duck.png --class-name duck photos/ -o out
 
@@ -33,8 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Words after the program's name; by default those of this process.
 
     Returns:
-        0 when all went well, 1 when a target failed, 2 when something the user gave cannot be used,
-        130 when interrupted, 141 when standard output was closed early. Faults of ours raise.
+        0 when all went well, 1 when a target failed or a model is damaged, 2 when something the user gave
+        cannot be used, 130 when interrupted, 141 when standard output was closed early. Faults of ours
+        raise.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -76,7 +78,13 @@ def _dispatch(words: Sequence[str]) -> int:
         return _segment(rest)
     if command == "demo":
         return _demo(rest)
-    raise InputError(f"{command!r} is not a command; expected segment or demo (see softmatch --help).")
+    if command == "models":
+        from softmatch_jax.cli.models import run_models
+
+        return run_models(rest)
+    raise InputError(
+        f"{command!r} is not a command; expected segment, demo or models (see softmatch --help)."
+    )
 
 
 def _segment(words: Sequence[str]) -> int:

@@ -1,7 +1,8 @@
 """Networks and classical models behind two protocols: features, and masks from prompts."""
 
 from softmatch_jax.models.embedded import DenseDescriptor, DescriptorConfig, GrabCut, GrabCutConfig
-from softmatch_jax.models.protocols import FeatureExtractor, MaskGenerator, PatchFeatures, Proposals
+from softmatch_jax.models.proposals import Proposals
+from softmatch_jax.models.protocols import FeatureExtractor, MaskGenerator, PatchFeatures, Storable
 
 __all__ = [
     "DenseDescriptor",
@@ -12,4 +13,5 @@ __all__ = [
     "MaskGenerator",
     "PatchFeatures",
     "Proposals",
+    "Storable",
 ]

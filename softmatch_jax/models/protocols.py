@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int32, UInt8
+from jaxtyping import Array, Bool, Float, UInt8
 
 from softmatch_jax._types import Image, Map, Size
+from softmatch_jax.models.proposals import Proposals
 from softmatch_jax.prompting import PatchGrid, Prompt
 
 
@@ -44,6 +45,9 @@ class FeatureExtractor(Protocol):
     def dim(self) -> int:
         """Number of feature dimensions."""
 
+    def grid(self, image_size: Size) -> PatchGrid:
+        """Where the patches of a picture of ``image_size`` ``(H, W)`` lie."""
+
     def __call__(self, images: UInt8[np.ndarray, "B H W 3"]) -> PatchFeatures:
         """Features of pictures that share one size; resizing and padding are the model's affair.
 
@@ -55,33 +59,20 @@ class FeatureExtractor(Protocol):
         """
 
 
-@dataclass(frozen=True, eq=False)
-class Proposals:
-    """Masks decoded from prompts.
-
-    Attributes:
-        masks: ``bool [n, H, W]`` at the size of the original picture.
-        scores: ``float32 [n]`` in ``[0, 1]``, the model's own estimate of each mask's quality (SAM's
-            predicted IoU).
-        prompts: ``int32 [n]``, which prompt each mask answers.
-    """
-
-    masks: Bool[np.ndarray, "n H W"]
-    scores: Float[np.ndarray, " n"]
-    prompts: Int32[np.ndarray, " n"]
-
-    @classmethod
-    def empty(cls, size: Size) -> Proposals:
-        """No proposals for a picture of ``size`` ``(H, W)``."""
-        return cls(np.zeros((0, *size), bool), np.zeros(0, np.float32), np.zeros(0, np.int32))
-
-
 class MaskGenerator(Protocol):
     """Turns prompts on a picture into masks."""
 
     @property
     def name(self) -> str:
         """Identifies the model and its settings in results and caches."""
+
+    @property
+    def promptable(self) -> bool:
+        """Whether points alone mark an object (SAM).
+
+        Scribbles then become prompts; otherwise (GrabCut) the picture is matched with its own scribbles
+        first, and the map goes along as the prior.
+        """
 
     def encode(self, image: Image) -> Any:
         """What :meth:`decode` needs of a picture, computed once; opaque to the caller."""
@@ -94,8 +85,26 @@ class MaskGenerator(Protocol):
             prompts: One or more prompts in coordinates of the original picture. A prompt whose object
                 the model does not find yields no proposal.
             prior: ``float32 [H, W]``, probability that each pixel is on the object, at the size of the
-                original picture (SAM takes it as its mask prompt).
+                original picture. Generators that need no such help may pass it over.
 
         Raises:
             InputError: No prompts, or the prior has another size.
         """
+
+
+@runtime_checkable
+class Storable(Protocol):
+    """A mask generator whose embeddings can be put in a cache, being expensive to compute."""
+
+    @property
+    def embedding_name(self) -> str:
+        """What decides an embedding besides the picture; settings of decoding are not in it."""
+
+    def encode(self, image: Image) -> Any:
+        """As in :class:`MaskGenerator`."""
+
+    def pack(self, embedding: Any) -> Mapping[str, np.ndarray]:
+        """The embedding as named arrays."""
+
+    def unpack(self, arrays: Mapping[str, np.ndarray], image_size: Size) -> Any:
+        """The embedding of a picture of ``image_size`` ``(H, W)``, from what :meth:`pack` returned."""

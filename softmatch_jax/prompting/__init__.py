@@ -18,8 +18,8 @@ from softmatch_jax.prompting.annotations import (
 from softmatch_jax.prompting.grid import PatchGrid
 from softmatch_jax.prompting.painting import infer_colours, split_painting
 from softmatch_jax.prompting.pooling import pool_mask, unpool_map
-from softmatch_jax.prompting.prompts import Prompt, prompts_from_clusters
-from softmatch_jax.prompting.rasterise import draw_disc, draw_polyline, fill_box
+from softmatch_jax.prompting.prompts import Prompt, prompts_from_clusters, prompts_from_points
+from softmatch_jax.prompting.rasterise import bounding_box, draw_disc, draw_polyline, fill_box
 from softmatch_jax.prompting.sampling import SampledPoints, sample_multinomial, sample_top_k
 from softmatch_jax.prompting.seeding import Seeds, point_radius, seeds
 
@@ -36,6 +36,7 @@ __all__ = [
     "SampledPoints",
     "Scribbles",
     "Seeds",
+    "bounding_box",
     "draw_disc",
     "draw_polyline",
     "fill_box",
@@ -44,6 +45,7 @@ __all__ = [
     "point_radius",
     "pool_mask",
     "prompts_from_clusters",
+    "prompts_from_points",
     "sample_multinomial",
     "sample_top_k",
     "seeds",

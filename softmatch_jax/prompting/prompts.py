@@ -20,6 +20,7 @@ class Prompt:
         points: ``float32 [n, 2]`` positions ``(x, y)`` in the original picture.
         positive: ``bool [n]``, whether each point is on the object.
         box: ``(x0, y0, x1, y1)`` around the object, or None.
+        logits: ``float32 [h, w]``, a row of ``Proposals.logits`` that this prompt is to correct, or None.
 
     Raises:
         InputError: if there is neither a point nor a box, or the shapes do not fit.
@@ -28,6 +29,7 @@ class Prompt:
     points: Float[np.ndarray, "n 2"]
     positive: Bool[np.ndarray, " n"]
     box: tuple[float, float, float, float] | None = None
+    logits: Float[np.ndarray, "h w"] | None = None
 
     def __post_init__(self) -> None:
         check_shape("Prompt.points", self.points, (None, 2), "n points (x, y)")
@@ -57,3 +59,13 @@ def prompts_from_clusters(points_xy: ArrayLike, clusters: Clusters) -> tuple[Pro
     check_shape("points_xy", points, (len(assignment), 2), "one (x, y) for each grouped point")
     groups = (points[assignment == index] for index in np.flatnonzero(np.asarray(clusters.valid)))
     return tuple(Prompt(group, np.ones(len(group), dtype=np.bool_)) for group in groups)
+
+
+def prompts_from_points(points_xy: ArrayLike) -> tuple[Prompt, ...]:
+    """Makes a prompt of each point, positive.
+
+    Args:
+        points_xy: ``[n, 2]``, ``(x, y)`` in the original picture.
+    """
+    points = np.asarray(points_xy, dtype=np.float32).reshape(-1, 1, 2)
+    return tuple(Prompt(point, np.ones(1, dtype=np.bool_)) for point in points)

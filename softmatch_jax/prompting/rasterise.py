@@ -95,6 +95,12 @@ def fill_box(box: tuple[float, float, float, float], size: Size) -> Mask:
     return mask
 
 
+def bounding_box(mask: Mask) -> tuple[float, float, float, float]:
+    """The box ``(x0, y0, x1, y1)`` about a mask's true pixels, of which there must be one."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    return (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+
+
 def check_size(size: Size) -> None:
     """Raises ``InputError`` unless ``size`` is a ``(height, width)`` of at least one pixel."""
     if len(size) != 2 or min(size) < 1:

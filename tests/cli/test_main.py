@@ -10,9 +10,12 @@ from softmatch_jax import __version__
 BARE = """
 import sys
 from softmatch_jax.cli.main import main
-codes = [main(words) for words in (["--help"], ["--version"], ["segment", "--help"], ["demo", "--help"])]
-assert codes == [0, 0, 0, 0], codes
-heavy = {"jax", "cv2", "skimage", "torch"} & set(sys.modules)
+words = (["--help"], ["--version"], ["segment", "--help"], ["demo", "--help"], ["models", "--help"])
+words += (["segment", "--backend", "foundation", "--help"],)
+words += (["models", "list", "--help"], ["models", "fetch", "--help"], ["models", "verify", "--help"])
+codes = [main(each) for each in words]
+assert codes == [0] * len(words), codes
+heavy = {"jax", "cv2", "skimage", "torch", "transformers", "flax", "huggingface_hub"} & set(sys.modules)
 assert not heavy, heavy
 """
 
@@ -26,15 +29,15 @@ def test_help_needs_no_heavy_import():
 @pytest.mark.parametrize("words", [[], ["-h"], ["--help"]])
 def test_usage(command, words):
     code, out, err = command(*words)
-    assert code == 0 and "segment" in out and "demo" in out and err == ""
+    assert code == 0 and "segment" in out and "demo" in out and "models" in out and err == ""
 
 
 def test_an_unknown_command(command):
     code, out, err = command("segmet")
     assert (code, out) == (2, "")
-    assert (
-        err
-        == "softmatch: error: 'segmet' is not a command; expected segment or demo (see softmatch --help).\n"
+    assert err == (
+        "softmatch: error: 'segmet' is not a command; expected segment, demo or models "
+        "(see softmatch --help).\n"
     )
 
 

@@ -10,9 +10,12 @@ import numpy as np
 
 from softmatch_jax._checks import InputError, check_finite, check_image
 from softmatch_jax._types import Image, Map, Mask, Size
-from softmatch_jax.imaging import fit_longest, resize_image, resize_map, resize_mask
-from softmatch_jax.models.protocols import Proposals
+from softmatch_jax.imaging import fit_longest, resize_image, resize_map
+from softmatch_jax.models.proposals import Proposals
 from softmatch_jax.prompting import Prompt
+
+SURE = 10.0
+"""Logit of a pixel within the cut, which knows no degrees."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +87,11 @@ class GrabCut:
     def name(self) -> str:
         """Model and settings in one line."""
         return f"grabcut({self.config})"
+
+    @property
+    def promptable(self) -> bool:
+        """False: it takes a prior to know what is meant by a point."""
+        return False
 
     def encode(self, image: Image) -> GrabCutEmbedding:
         """Shrinks the picture to working size.
@@ -189,12 +197,19 @@ class GrabCut:
         masks, scores = [], []
         for names in found:
             mask = np.isin(pieces, list(names))
-            masks.append(resize_mask(mask, embedding.image_size))
+            masks.append(mask)
             scores.append(float(probability[mask].mean()))
+        size = pieces.shape
+        logits = np.where(np.array(masks, bool).reshape(-1, *size), SURE, -SURE).astype(np.float32)
         return Proposals(
-            np.array(masks, bool).reshape(-1, *embedding.image_size),
-            np.array(scores, np.float32),
-            np.array(list(found.values()), np.int32),
+            logits=logits,
+            scores=np.array(scores, np.float32),
+            stability=np.ones(len(masks), np.float32),
+            prompts=np.array(list(found.values()), np.int32),
+            image_size=embedding.image_size,
+            content=size,
+            # Pixels of which one half is covered count, whatever the rounding.
+            threshold=-2e-5 * SURE,
         )
 
 

@@ -1,0 +1,399 @@
+r"""The mask decoder for many prompts on one image: the same function, in an order that costs less.
+
+A prompt is a handful of tokens, the image some 4096 rows, and nearly all of the work is in products
+with the rows. Three identities take most of it away (``T`` tokens, ``H`` heads, ``x`` image rows):
+
+- The first block sees the same rows for every prompt: its keys, values and image-side queries are
+  computed once an image (:class:`SharedImage`).
+- Products associate. With the queries of all heads as rows of a block-diagonal matrix ``Q [H T, inner]``
+  the logits of attention are :math:`Q (x W_k)^\top = (Q W_k^\top)\, x^\top`, what is read is
+  :math:`(A x) W_v`, and what is written is :math:`A^\top (V W_o)`: projections move to the token side
+  while ``H T`` is small against the channels. With many tokens (ProSAM's 50) they stay where they were.
+- A bias of the keys shifts all logits of a softmax alike and falls away.
+
+The block-diagonal form multiplies by zeros, yet with few tokens one large product runs many times faster
+than ``H`` products of 16 channels; with many it does not, and the heads take turns. Prompts go through the
+image-sized arrays one after another (a few at a time on accelerators), so that memory does not grow with
+their number and each stays in the cache.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from softmatch_jax._checks import InputError, check_shape
+from softmatch_jax.models.sam.layers import PRECISION, gelu
+from softmatch_jax.models.sam.mask_decoder import MaskDecoder
+from softmatch_jax.models.sam.model import Sam
+from softmatch_jax.models.sam.static_graph import StaticGraph, split
+from softmatch_jax.models.sam.transformer import Attention, TwoWayBlock
+
+CHUNK = {"cpu": 1, "gpu": 32, "tpu": 32}
+"""Prompts that go through the image-sized arrays together, by platform."""
+
+
+SMALLEST_BUCKET = 8
+"""Room for prompts in the compiled program, beyond a single one; only those that are there cost time."""
+
+
+class SharedImage(NamedTuple):
+    """What the prompts on one image have in common; ``N`` rows in row-major order.
+
+    Attributes:
+        rows: ``[N, dim]``, the image embedding with the dense prompt added.
+        positions: ``[N, dim]``.
+        keys: ``[N, inner]``, of the first block's look at the image, without their bias.
+        values: ``[N, inner]``, likewise.
+        queries: ``[N, inner]``, of the image's first look at the tokens, without their bias.
+    """
+
+    rows: Float[Array, "N dim"]
+    positions: Float[Array, "N dim"]
+    keys: Float[Array, "N inner"]
+    values: Float[Array, "N inner"]
+    queries: Float[Array, "N inner"]
+
+
+def share_image(
+    decoder: MaskDecoder, rows: Float[Array, "N dim"], positions: Float[Array, "N dim"]
+) -> SharedImage:
+    """Computes what does not depend on the prompt."""
+    first: TwoWayBlock = decoder.transformer.layers[0]
+    look, write = first.cross_attn_token_to_image, first.cross_attn_image_to_token
+    placed = rows + positions
+    return SharedImage(
+        rows,
+        positions,
+        keys=_product(placed, look.k_proj.kernel[...]),
+        values=_product(rows, look.v_proj.kernel[...]),
+        queries=_product(placed, write.q_proj.kernel[...]),
+    )
+
+
+def decode_one(
+    decoder: MaskDecoder,
+    shared: SharedImage,
+    sparse: Float[Array, "n dim"],
+    valid: Bool[Array, " n"],
+    *,
+    masks: tuple[int, ...],
+) -> tuple[Float[Array, "m 4*h 4*w"], Float[Array, " m"]]:
+    """Decodes one prompt; what :class:`MaskDecoder` computes, for the masks asked for only.
+
+    Args:
+        decoder: The weights.
+        shared: The image.
+        sparse: Prompt tokens.
+        valid: False on tokens that only pad the prompt.
+        masks: Indices of the masks wanted.
+
+    Returns:
+        Logits and predicted IoU of these masks.
+    """
+    own = jnp.concatenate([decoder.iou_token[...], decoder.mask_tokens[...]])
+    positions = jnp.concatenate([own, jnp.where(valid[:, None], sparse, 0)])
+    valid = jnp.concatenate([jnp.ones(len(own), bool), valid])
+    tokens, rows = positions, shared.rows
+    transformer = decoder.transformer
+    for block in transformer.layers:
+        tokens = _attend_tokens(block, tokens, positions, valid)
+        if block.first:
+            keys, values, queries, projected = shared.keys, shared.values, shared.queries, True
+        else:
+            keys, values, queries, projected = rows + shared.positions, rows, rows + shared.positions, False
+        read = _look(block.cross_attn_token_to_image, tokens + positions, keys, values, projected=projected)
+        tokens = block.norm2(tokens + read)
+        tokens = block.norm3(tokens + block.mlp(tokens))
+        update = _write(
+            block.cross_attn_image_to_token, queries, tokens, positions, valid, projected=projected
+        )
+        rows = block.norm4(rows + update)
+    last = transformer.final_attn_token_to_image
+    read = _look(last, tokens + positions, rows + shared.positions, rows, projected=False)
+    tokens = transformer.norm_final_attn(tokens + read)
+    weights = jnp.stack([decoder.hypernetworks[mask](tokens[1 + mask]) for mask in masks])
+    iou = decoder.iou_head(tokens[0])
+    return _masks(decoder, rows, weights), jnp.stack([iou[mask] for mask in masks])
+
+
+def _attend_tokens(block: TwoWayBlock, tokens: Array, positions: Array, valid: Array) -> Array:
+    """The tokens after their attention to each other; as in :class:`TwoWayBlock`."""
+    if block.first:
+        return block.norm1(block.self_attn(tokens, tokens, tokens, valid=valid))
+    placed = tokens + positions
+    return block.norm1(tokens + block.self_attn(placed, placed, tokens, valid=valid))
+
+
+def _look(attention: Attention, queries: Array, keys: Array, values: Array, *, projected: bool) -> Array:
+    """What the tokens read from the image.
+
+    Args:
+        attention: The weights.
+        queries: ``[T, dim]``, tokens.
+        keys: ``[N, inner]`` when they are projected already, else ``[N, dim]``.
+        values: Likewise.
+        projected: Which of the two.
+    """
+    key_kernel, value_kernel = attention.k_proj.kernel[...], attention.v_proj.kernel[...]
+    heads, asked = attention.heads, attention.q_proj(queries) / _root(attention)
+    if _thin(attention, len(queries)):
+        asked = _spread(asked, heads)
+        if projected:
+            mixed = _mix(asked, keys, values)
+        else:
+            mixed = _product(_mix(_product(asked, key_kernel.T), keys, values), value_kernel)
+        mixed = _gather(mixed, heads)
+    else:
+        if not projected:
+            keys, values = _product(keys, key_kernel), _product(values, value_kernel)
+        mixed = jnp.concatenate([_mix(*parts) for parts in _by_head(heads, asked, keys, values)], axis=1)
+    # The weights of a softmax sum to one, and so the bias of the values comes through as it is.
+    return attention.out_proj(mixed + _bias(attention.v_proj)[None])
+
+
+def _mix(asked: Array, keys: Array, values: Array) -> Array:
+    """What every row of ``asked`` reads."""
+    logits = _product_transposed(asked, keys)
+    numerators = jnp.exp(logits - jnp.max(logits, axis=1, keepdims=True))
+    # Divided after the product, where there are fewer columns than N.
+    return _product(numerators, values) / jnp.sum(numerators, axis=1, keepdims=True)
+
+
+def _write(
+    attention: Attention, queries: Array, tokens: Array, positions: Array, valid: Array, *, projected: bool
+) -> Array:
+    """What the image takes over from the tokens, ``[N, dim]``; arguments as in :func:`_look`."""
+    heads, count = attention.heads, len(tokens)
+    query_kernel, out_kernel = attention.q_proj.kernel[...], attention.out_proj.kernel[...]
+    keys = _product(tokens + positions, attention.k_proj.kernel[...]) / _root(attention)
+    values, bias = attention.v_proj(tokens), _bias(attention.q_proj)
+    if _thin(attention, count):
+        offered = _spread(keys, heads)
+        offset = _offset(_product(offered, bias), jnp.tile(valid, heads))
+        if not projected:
+            offered = _product(offered, query_kernel.T)
+        logits = (_product_transposed(offered, queries) + offset).reshape(heads, count, -1)
+        shares = jax.nn.softmax(logits, axis=1).reshape(heads * count, -1)
+        update = _transposed_product(shares, _product(_spread(values, heads), out_kernel))
+    else:
+        if not projected:
+            queries = _product(queries, query_kernel)
+        taken = []
+        for asked, offered, given, part in _by_head(heads, queries, keys, values, bias[None]):
+            logits = _product_transposed(offered, asked) + _offset(_product(offered, part[0]), valid)
+            taken.append(_transposed_product(jax.nn.softmax(logits, axis=0), given))
+        update = _product(jnp.concatenate(taken, axis=1), out_kernel)
+    return update + _bias(attention.out_proj)[None]
+
+
+def _offset(logits: Float[Array, " T"], valid: Bool[Array, " T"]) -> Float[Array, "T 1"]:
+    """Shifts a token that is not valid out of every softmax.
+
+    Added, because a selection would part the product from the softmax, which compile into one.
+    """
+    return jnp.where(valid, logits, -jnp.inf)[:, None]
+
+
+def _by_head(heads: int, *arrays: Array) -> Iterator[tuple[Array, ...]]:
+    """The channels of each head in turn."""
+    return zip(*(jnp.split(array, heads, axis=1) for array in arrays), strict=True)
+
+
+def _masks(decoder: MaskDecoder, rows: Array, weights: Array) -> Array:
+    """Mask logits; the pixels of both upscaling steps stay columns until there are but few channels.
+
+    A transposed convolution of size and stride 2 makes four pixels of each, by one product. Where these
+    lie in the picture matters only in the end.
+    """
+    side, count = decoder.config.embedding_size, len(weights)
+    coarse, fine = decoder.upscale_conv1, decoder.upscale_conv2
+    inputs, outputs = coarse.kernel.shape[0], fine.kernel.shape[-1]
+    middle = fine.kernel.shape[0]
+    x = _product(rows, coarse.kernel[...].reshape(inputs, -1)) + jnp.tile(coarse.bias[...], (1, 4))
+    x = gelu(decoder.upscale_norm(x.reshape(-1, middle)))
+    # Behind the barrier it is an array; in front of it the tile would be indexed anew for every element.
+    bias = jax.lax.optimization_barrier(jnp.tile(fine.bias[...], (1, 4)))  # type: ignore[no-untyped-call]
+    x = gelu(_product(x, fine.kernel[...].reshape(middle, -1)) + bias)
+    # One column for each of the four pixels and each mask.
+    columns = jnp.einsum("mc,pq->pcqm", weights, jnp.eye(4, dtype=weights.dtype)).reshape(
+        4 * outputs, 4 * count
+    )
+    logits = _product(x, columns).reshape(side, side, 2, 2, 2, 2, count)
+    return logits.transpose(6, 0, 2, 4, 1, 3, 5).reshape(count, 4 * side, 4 * side)
+
+
+def _thin(attention: Attention, count: int) -> bool:
+    """Whether so few tokens are cheaper with the projections on their side than on the image's."""
+    dim, inner = attention.k_proj.kernel.shape
+    return attention.heads * count * (dim - inner) < dim * inner
+
+
+def _root(attention: Attention) -> float:
+    return math.sqrt(attention.k_proj.kernel.shape[1] // attention.heads)
+
+
+def _bias(layer: nnx.Linear) -> Array:
+    assert layer.bias is not None
+    return layer.bias[...]
+
+
+def _spread(x: Float[Array, "T inner"], heads: int) -> Float[Array, "HT inner"]:
+    """Row ``(h, t)`` holds head ``h``'s channels of token ``t``, and zero elsewhere."""
+    count, inner = x.shape
+    parts = x.reshape(count, heads, inner // heads)
+    return jnp.einsum("thc,hg->htgc", parts, jnp.eye(heads, dtype=x.dtype)).reshape(heads * count, inner)
+
+
+def _gather(x: Float[Array, "HT inner"], heads: int) -> Float[Array, "T inner"]:
+    """Takes head ``h``'s channels out of row ``(h, t)``; the opposite of :func:`_spread`."""
+    count, inner = len(x) // heads, x.shape[1]
+    parts = x.reshape(heads, count, heads, inner // heads)
+    return jnp.einsum("htgc,hg->thc", parts, jnp.eye(heads, dtype=x.dtype)).reshape(count, inner)
+
+
+_product = partial(jnp.matmul, precision=PRECISION)
+
+
+def _product_transposed(a: Float[Array, "m k"], b: Float[Array, "n k"]) -> Float[Array, "m n"]:
+    return jax.lax.dot_general(a, b, (((1,), (1,)), ((), ())), precision=PRECISION)
+
+
+def _transposed_product(a: Float[Array, "k m"], b: Float[Array, "k n"]) -> Float[Array, "m n"]:
+    return jax.lax.dot_general(a, b, (((0,), (0,)), ((), ())), precision=PRECISION)
+
+
+@partial(jax.jit, static_argnames="graph")
+def _share(graph: StaticGraph, state: Any, embedding: Array, dense: Array | None) -> SharedImage:
+    sam: Sam = graph.merge(state)
+    dense = sam.prompt_encoder.no_mask_dense() if dense is None else dense
+    return share_image(sam.mask_decoder, embedding + dense, sam.prompt_encoder.dense_positions())
+
+
+@partial(jax.jit, static_argnames=("graph", "masks", "chunk"))
+def _decode(
+    graph: StaticGraph,
+    state: Any,
+    shared: SharedImage,
+    sparse: Array,
+    valid: Array,
+    count: Array,
+    *,
+    masks: tuple[int, ...],
+    chunk: int,
+) -> tuple[Array, Array]:
+    """Decodes the first ``count`` prompts, a chunk at a time; what is left of the output stays zero."""
+    sam: Sam = graph.merge(state)
+    one = partial(decode_one, sam.mask_decoder, shared, masks=masks)
+    side = 4 * sam.config.embedding_size
+    outputs = (
+        jnp.zeros((len(sparse), len(masks), side, side), jnp.float32),
+        jnp.zeros((len(sparse), len(masks)), jnp.float32),
+    )
+
+    def step(index: Array, outputs: tuple[Array, Array]) -> tuple[Array, Array]:
+        start = index * chunk
+        prompts = [jax.lax.dynamic_slice_in_dim(array, start, chunk) for array in (sparse, valid)]
+        # One prompt is not a batch of one: products of matrices run faster than those of stacks.
+        made = jax.vmap(one)(*prompts) if chunk > 1 else [x[None] for x in one(*(p[0] for p in prompts))]
+        logits, iou = (
+            jax.lax.dynamic_update_slice_in_dim(output, part, start, 0)
+            for output, part in zip(outputs, made, strict=True)
+        )
+        return logits, iou
+
+    return jax.lax.fori_loop(0, (count + chunk - 1) // chunk, step, outputs)
+
+
+class FastDecoder:
+    """Decodes any number of prompts on an image.
+
+    Compiled for prompts of one padded length in buckets of a power of two; only the chunks that hold
+    prompts are computed.
+
+    Attributes:
+        config: Sizes of the model.
+        chunk: Prompts that are computed together, at most.
+    """
+
+    def __init__(self, sam: Sam, *, chunk: int | None = None) -> None:
+        self.config = sam.config
+        self.chunk = chunk or CHUNK.get(jax.default_backend(), 1)
+        self._graph, self._state = split(sam)
+
+    def share(
+        self, embedding: Float[Array, "N dim"], dense: Float[Array, "N dim"] | None = None
+    ) -> SharedImage:
+        """What all prompts on an image share, computed once.
+
+        Args:
+            embedding: From the image encoder, rows in row-major order.
+            dense: Embedding of a mask prompt (``PromptEncoder.embed_mask``); of no mask when ``None``.
+
+        Raises:
+            InputError: The shapes do not fit the model.
+        """
+        expected = (self.config.embedding_size**2, self.config.dim)
+        check_shape("embedding", embedding, expected, "rows of the embedding, channels")
+        if dense is not None:
+            check_shape("dense", dense, expected, "rows of the embedding, channels")
+        return _share(self._graph, self._state, embedding, dense)
+
+    def decode(
+        self,
+        shared: SharedImage,
+        sparse: Float[Array, "P n dim"],
+        valid: Bool[Array, "P n"] | None = None,
+        *,
+        masks: tuple[int, ...] = (0,),
+    ) -> tuple[Float[Array, "P m 4*h 4*w"], Float[Array, "P m"]]:
+        """Mask logits and predicted IoU for every prompt.
+
+        Args:
+            shared: From :meth:`share`.
+            sparse: Tokens of the prompts, padded to one length.
+            valid: False on padding; all true when ``None``.
+            masks: Masks wanted: 0 for a clear prompt, ``1, 2, 3`` for an ambiguous one.
+
+        Raises:
+            InputError: The shapes do not fit, there is no prompt, or a mask is asked for that the model
+                does not have.
+        """
+        count = self._check(sparse, valid, masks)
+        bucket = 1 << (count - 1).bit_length()
+        chunk = min(self.chunk, bucket)
+        padded = -(-bucket // chunk) * chunk
+        valid = jnp.ones(sparse.shape[:2], bool) if valid is None else jnp.asarray(valid)
+        more = padded - count
+        if more:
+            sparse = jnp.pad(jnp.asarray(sparse), ((0, more), (0, 0), (0, 0)))
+            valid = jnp.pad(valid, ((0, more), (0, 0)))
+        logits, iou = _decode(
+            self._graph,
+            self._state,
+            shared,
+            jnp.asarray(sparse),
+            valid,
+            jnp.int32(count),
+            masks=tuple(masks),
+            chunk=chunk,
+        )
+        return (logits[:count], iou[:count]) if more else (logits, iou)
+
+    def _check(self, sparse: Any, valid: Any, masks: tuple[int, ...]) -> int:
+        check_shape("sparse", sparse, (None, None, self.config.dim), "prompts, tokens, channels")
+        if valid is not None:
+            check_shape("valid", valid, sparse.shape[:2], "one for each token of each prompt")
+        if not len(sparse):
+            raise InputError("decode got no prompts; expected at least one.")
+        known = range(self.config.mask_tokens)
+        if not masks or not all(mask in known for mask in masks):
+            raise InputError(f"masks is {tuple(masks)}; expected some of {tuple(known)}.")
+        return len(sparse)

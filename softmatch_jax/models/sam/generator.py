@@ -1,0 +1,328 @@
+"""SAM as a mask generator: pictures and prompts of the user's coordinates in, proposals out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from softmatch_jax._checks import InputError, check_finite, check_image, check_positive, check_shape
+from softmatch_jax._types import Image, Map, Size
+from softmatch_jax.imaging import fit_longest
+from softmatch_jax.models.checkpoints import Checkpoint, locate
+from softmatch_jax.models.preprocessing import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    PREPROCESSING,
+    normalise,
+    resize_picture,
+)
+from softmatch_jax.models.proposals import Proposals
+from softmatch_jax.models.sam.convert import config_of, load_sam
+from softmatch_jax.models.sam.fast_decoder import FastDecoder, SharedImage
+from softmatch_jax.models.sam.image_encoder_torch import TorchImageEncoder
+from softmatch_jax.models.sam.model import Sam
+from softmatch_jax.models.sam.prompt_batch import model_tokens, pad_tokens
+from softmatch_jax.models.sam.prompt_encoder import PromptEncoder
+from softmatch_jax.models.sam.static_graph import StaticGraph, split
+from softmatch_jax.prompting import Prompt
+
+Masks = Literal["auto", "single", "multiple"]
+
+STABILITY_OFFSET = 1.0
+"""By how much the threshold is moved either way to see how stable a mask is; segment-anything's value."""
+
+BLOCK = 64
+"""Prompts whose logits are on the device at a time, so that any number of prompts fits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamGeneratorConfig:
+    """Settings of SAM as a mask generator.
+
+    Attributes:
+        masks: Masks for each prompt. single is the one for prompts that are clear (several points, a box,
+            a correction), multiple the three for prompts that are not (a single point), and auto goes by
+            the prompt.
+        device: Where the image encoder runs: auto, cpu, cuda, cuda:N or mps.
+        dtype: Its precision: auto (half on a GPU), float32, float16 or bfloat16. The decoder is float32.
+        chunk: Prompts that the decoder computes together on an accelerator; fewer take less memory. The
+            platform's own number when None.
+    """
+
+    masks: Masks = "auto"
+    device: str = "auto"
+    dtype: str = "auto"
+    chunk: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.masks not in get_args(Masks):
+            raise InputError(
+                f"SamGeneratorConfig.masks is {self.masks!r}; expected {', '.join(get_args(Masks))}."
+            )
+        if self.chunk is not None:
+            check_positive("SamGeneratorConfig.chunk", self.chunk)
+
+
+@dataclass(frozen=True, eq=False)
+class SamEmbedding:
+    """A picture as SAM sees it.
+
+    Attributes:
+        rows: ``float32 [N, dim]``, the image embedding in row-major order.
+        input_size: ``(h, w)`` that the picture has within the square the encoder sees.
+        image_size: ``(H, W)`` of the picture.
+        decoder: Computes what the prompts on it share.
+    """
+
+    rows: Float[Array, "N dim"]
+    input_size: Size
+    image_size: Size
+    decoder: FastDecoder = field(repr=False)
+
+    @cached_property
+    def shared(self) -> SharedImage:
+        """What all prompts without a mask share; computed when first asked for."""
+        return self.decoder.share(self.rows)
+
+
+class SamMaskGenerator:
+    """The foundation :class:`~softmatch_jax.models.MaskGenerator`.
+
+    The image encoder runs in torch, once a picture; prompt encoder and mask decoder run in JAX. Made by
+    :meth:`load`; threads may share one.
+
+    Attributes:
+        config: Settings.
+    """
+
+    def __init__(self, sam: Sam, encoder: Any, name: str, config: SamGeneratorConfig | None = None) -> None:
+        """Puts a generator together.
+
+        Args:
+            sam: Prompt encoder and mask decoder.
+            encoder: Maps standardised pixels ``float32 [1, 3, S, S]`` to an embedding ``[1, N, dim]``.
+            name: Says which weights these are.
+            config: Settings.
+        """
+        self.config = config or SamGeneratorConfig()
+        self._sizes = sam.config
+        self._encoder, self._source = encoder, name
+        self._decoder = FastDecoder(sam, chunk=self.config.chunk)
+        self._graph, self._state = split(sam.prompt_encoder)
+
+    @classmethod
+    def load(
+        cls,
+        name: str | Path,
+        *,
+        revision: str | None = None,
+        offline: bool | None = None,
+        config: SamGeneratorConfig | None = None,
+    ) -> SamMaskGenerator:
+        """Loads SAM ViT-B, L or H.
+
+        Args:
+            name: A model of the hub such as ``"facebook/sam-vit-base"``, a folder in transformers'
+                format, or a ``.pth`` file of segment-anything.
+            revision: Commit, tag or branch on the hub.
+            offline: Whether to look at local files only.
+            config: Settings; the defaults when ``None``.
+
+        Raises:
+            InputError: The checkpoint is not to be had, damaged, or of another network.
+        """
+        config = config or SamGeneratorConfig()
+        checkpoint = locate(name, revision=revision, offline=offline)
+        sizes = config_of(checkpoint)
+        sam = load_sam(checkpoint, config=sizes)
+        encoder = TorchImageEncoder.load(checkpoint, sizes, config.device, config.dtype)
+        return cls(sam, encoder, _source(checkpoint, encoder), config)
+
+    @property
+    def name(self) -> str:
+        """Checkpoint and settings in one line, without what leaves the result as it is."""
+        return f"{self._source[:-1]}, masks={self.config.masks})"
+
+    @property
+    def embedding_name(self) -> str:
+        """What decides an embedding: the checkpoint and how its encoder runs."""
+        return self._source
+
+    @property
+    def promptable(self) -> bool:
+        """True: points alone mark an object."""
+        return True
+
+    def encode(self, image: Image) -> SamEmbedding:
+        """Runs the image encoder: longer side to 1024 pixels, standardised, padded with zeros.
+
+        Raises:
+            InputError: ``image`` is not ``uint8 [H, W, 3]``, the embedding is not finite, or the GPU's
+                memory is full.
+        """
+        check_image("image", image)
+        side, size = self._sizes.image_size, self._input_size((image.shape[0], image.shape[1]))
+        pixels = normalise(
+            resize_picture(image, size, resample="bilinear")[None], IMAGENET_MEAN, IMAGENET_STD
+        )
+        pixels = np.pad(pixels, [(0, 0), (0, 0), (0, side - size[0]), (0, side - size[1])])
+        rows = self._encoder(pixels)[0]
+        check_finite(
+            f"the embedding from {self._source}",
+            rows,
+            "expected finite numbers (the weights are broken, or float16 overflows: choose dtype float32).",
+        )
+        return SamEmbedding(rows, size, (image.shape[0], image.shape[1]), self._decoder)
+
+    def pack(self, embedding: SamEmbedding) -> dict[str, np.ndarray]:
+        """The embedding as named arrays, for a cache."""
+        return {"rows": np.asarray(embedding.rows)}
+
+    def unpack(self, arrays: Mapping[str, np.ndarray], image_size: Size) -> SamEmbedding:
+        """The embedding of a picture of ``image_size``, from what :meth:`pack` returned."""
+        rows = jnp.asarray(arrays["rows"], jnp.float32)
+        return SamEmbedding(rows, self._input_size(image_size), image_size, self._decoder)
+
+    def decode(
+        self, embedding: SamEmbedding, prompts: Sequence[Prompt], *, prior: Map | None = None
+    ) -> Proposals:
+        """Masks for prompts; see :class:`~softmatch_jax.models.MaskGenerator`.
+
+        Prompts are decoded in blocks, so that memory does not grow with their number but for the
+        proposals themselves, a quarter of a megabyte a mask.
+
+        Args:
+            embedding: From :meth:`encode`.
+            prompts: Points, boxes, earlier logits to be corrected, in any combination.
+            prior: Passed over: SAM was not trained on maps of this kind.
+
+        Raises:
+            InputError: No prompts, or logits that are not of SAM's raster.
+        """
+        if not prompts:
+            raise InputError("decode got no prompts; expected at least one.")
+        answers: list[_Answer] = []
+        plain = [index for index, prompt in enumerate(prompts) if prompt.logits is None]
+        for start in range(0, len(plain), BLOCK):
+            answers += self._block(embedding, embedding.shared, prompts, plain[start : start + BLOCK])
+        for index, prompt in enumerate(prompts):
+            if prompt.logits is not None:
+                answers += self._block(embedding, self._corrected(embedding, prompt), prompts, [index])
+        answers.sort(key=lambda answer: answer.prompt)
+        return self._proposals(embedding, answers)
+
+    def _masks(self) -> tuple[int, ...]:
+        """Masks that are decoded; all of them where prompts differ in which they want."""
+        every = tuple(range(self._sizes.mask_tokens))
+        return {"auto": every, "single": every[:1], "multiple": every[1:]}[self.config.masks]
+
+    def _wanted(self, prompt: Prompt) -> tuple[int, ...]:
+        """Which of the decoded masks a prompt wants, by their place among them."""
+        masks = self._masks()
+        if self.config.masks != "auto":
+            return tuple(range(len(masks)))
+        clear = len(prompt.points) > 1 or prompt.box is not None or prompt.logits is not None
+        return (0,) if clear else tuple(range(1, len(masks)))
+
+    def _corrected(self, embedding: SamEmbedding, prompt: Prompt) -> SharedImage:
+        side = 4 * self._sizes.embedding_size
+        check_shape("Prompt.logits", prompt.logits, (side, side), "the raster of SAM's own proposals")
+        dense = _embed_mask(self._graph, self._state, jnp.asarray(prompt.logits, jnp.float32))
+        return self._decoder.share(embedding.rows, dense)
+
+    def _block(
+        self,
+        embedding: SamEmbedding,
+        shared: SharedImage,
+        prompts: Sequence[Prompt],
+        indices: Sequence[int],
+    ) -> list[_Answer]:
+        """Decodes some of the prompts."""
+        ratio = np.divide(embedding.input_size, embedding.image_size)[::-1].astype(np.float32)
+        xy, labels, valid = pad_tokens([model_tokens(prompts[index], ratio) for index in indices])
+        with _explain_out_of_memory(self._decoder.chunk):
+            sparse = _encode_points(self._graph, self._state, xy, labels)
+            decoded = self._decoder.decode(shared, sparse, jnp.asarray(valid), masks=self._masks())
+            logits, iou = jax.device_get(decoded)
+        return [
+            _Answer(index, logits[row, mask], float(iou[row, mask]))
+            for row, index in enumerate(indices)
+            for mask in self._wanted(prompts[index])
+        ]
+
+    def _proposals(self, embedding: SamEmbedding, answers: Sequence[_Answer]) -> Proposals:
+        scale = self._sizes.patch_size // 4
+        logits = np.stack([answer.logits for answer in answers])
+        made = Proposals(
+            logits=logits,
+            scores=np.array([answer.iou for answer in answers], np.float32),
+            stability=np.ones(len(answers), np.float32),
+            prompts=np.array([answer.prompt for answer in answers], np.int32),
+            image_size=embedding.image_size,
+            content=embedding.input_size,
+            scale=scale,
+        )
+        made.stability[:] = _stability(logits, made.inside)
+        return made
+
+    def _input_size(self, image_size: Size) -> Size:
+        return fit_longest(image_size, self._sizes.image_size)
+
+
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    """One mask of one prompt."""
+
+    prompt: int
+    logits: Float[np.ndarray, "h w"]
+    iou: float
+
+
+def _source(checkpoint: Checkpoint, encoder: TorchImageEncoder) -> str:
+    dtype = str(encoder.model.dtype).removeprefix("torch.")
+    return f"sam({checkpoint.name}@{checkpoint.revision}, dtype={dtype}, preprocessing={PREPROCESSING})"
+
+
+def _stability(logits: Float[np.ndarray, "n h w"], inside: Bool[np.ndarray, "h w"]) -> np.ndarray:
+    """IoU of each mask at a raised and at a lowered threshold; 0 where the lowered one finds nothing."""
+    strict, loose = (
+        np.count_nonzero((logits > offset) & inside, axis=(1, 2))
+        for offset in (STABILITY_OFFSET, -STABILITY_OFFSET)
+    )
+    return strict / np.maximum(loose, 1)
+
+
+@contextmanager
+def _explain_out_of_memory(chunk: int) -> Iterator[None]:
+    """Says which knob to turn when the accelerator that decodes has no memory left."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise InputError(
+            f"The {jax.default_backend()} ran out of memory decoding {chunk} prompts at a time; set "
+            "SamGeneratorConfig.chunk lower, or leave JAX more of it (XLA_CLIENT_MEM_FRACTION, or "
+            "XLA_PYTHON_CLIENT_PREALLOCATE=false where torch shares the device)."
+        ) from error
+
+
+@partial(jax.jit, static_argnames="graph")
+def _encode_points(graph: StaticGraph, state: Any, xy: Array, labels: Array) -> Array:
+    encoder: PromptEncoder = graph.merge(state)
+    return jax.vmap(encoder.encode_points)(xy, labels)
+
+
+@partial(jax.jit, static_argnames="graph")
+def _embed_mask(graph: StaticGraph, state: Any, logits: Array) -> Array:
+    encoder: PromptEncoder = graph.merge(state)
+    return encoder.embed_mask(logits)

@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import pytest
+import sam_checkpoints
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """A small ``SamModel`` with the epsilon of segment-anything, so that both packages agree on it."""
+    return sam_checkpoints.transformers_model(sam_checkpoints.TINY, eps=1e-5)
+
+
+@pytest.fixture(scope="session")
+def full():
+    """A ``SamModel`` with prompt encoder and mask decoder of the published size."""
+    return sam_checkpoints.transformers_model(sam_checkpoints.FULL, eps=1e-5)
