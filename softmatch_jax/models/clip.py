@@ -45,6 +45,10 @@ TEMPLATES = (
 _KNOBS = "lower ClipConfig.batch_size or size, or choose dtype bfloat16 or float16"
 
 
+REMEMBERED = 256
+"""Sets of phrases whose embeddings are kept."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ClipConfig:
     """Settings of CLIP.
@@ -105,6 +109,7 @@ class Clip:
     device: Any
     # Tokenizers keep how they pad as a state.
     _tokenizing: Lock = field(init=False, repr=False, default_factory=Lock)
+    _embedded: dict[tuple[str, ...], Array] = field(init=False, repr=False, default_factory=dict)
 
     @classmethod
     def load(
@@ -173,6 +178,8 @@ class Clip:
     def text_embeddings(self, texts: Sequence[str]) -> Float[Array, "n dim"]:
         """Where phrases lie, unit norm: the mean of the unit embeddings of a phrase in all templates.
 
+        Remembered, since the same phrases are compared with one picture after another.
+
         Args:
             texts: One or more phrases, for instance ``["red apple", "leaf"]``.
 
@@ -180,6 +187,14 @@ class Clip:
             InputError: No phrase, an empty one, one too long for the model, or the GPU's memory is full.
         """
         _check_texts(texts)
+        known = self._embedded.get(tuple(texts))
+        if known is None:
+            if len(self._embedded) >= REMEMBERED:
+                self._embedded.clear()
+            known = self._embedded[tuple(texts)] = self._text_embeddings(texts)
+        return known
+
+    def _text_embeddings(self, texts: Sequence[str]) -> Float[Array, "n dim"]:
         sentences = [template.replace("{}", text) for text in texts for template in self.config.templates]
         torch = require("torch")
         with torch.inference_mode(), explain_out_of_memory(self.checkpoint.name, _KNOBS):

@@ -40,7 +40,11 @@ def config_of(checkpoint: Checkpoint) -> SamConfig:
     from softmatch_jax.models.checkpoints import read_config, read_tensors
 
     if checkpoint.kind == "transformers":
-        return SamConfig.from_transformers(read_config(checkpoint))
+        try:
+            return SamConfig.from_transformers(read_config(checkpoint))
+        except InputError as error:
+            text = str(error)
+            raise InputError(text if checkpoint.name in text else f"{checkpoint.name}: {text}") from None
     prefix = ENCODER_PREFIX["segment_anything"]
     tensors = read_tensors(checkpoint, prefix=(f"{prefix}blocks.", f"{prefix}patch_embed."))
     return SamConfig.from_segment_anything({name: tuple(tensor.shape) for name, tensor in tensors.items()})

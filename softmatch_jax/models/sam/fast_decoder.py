@@ -19,22 +19,20 @@ their number and each stays in the cache.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from softmatch_jax._checks import InputError, check_shape
-from softmatch_jax.models.sam.layers import PRECISION, gelu
+from softmatch_jax.models.sam.layers import gelu
 from softmatch_jax.models.sam.mask_decoder import MaskDecoder
 from softmatch_jax.models.sam.model import Sam
 from softmatch_jax.models.sam.static_graph import StaticGraph, split
-from softmatch_jax.models.sam.transformer import Attention, TwoWayBlock
+from softmatch_jax.models.sam.thin_attention import look, product, write
+from softmatch_jax.models.sam.transformer import TwoWayBlock
 
 CHUNK = {"cpu": 1, "gpu": 32, "tpu": 32}
 """Prompts that go through the image-sized arrays together, by platform."""
@@ -67,14 +65,14 @@ def share_image(
 ) -> SharedImage:
     """Computes what does not depend on the prompt."""
     first: TwoWayBlock = decoder.transformer.layers[0]
-    look, write = first.cross_attn_token_to_image, first.cross_attn_image_to_token
+    reading, writing = first.cross_attn_token_to_image, first.cross_attn_image_to_token
     placed = rows + positions
     return SharedImage(
         rows,
         positions,
-        keys=_product(placed, look.k_proj.kernel[...]),
-        values=_product(rows, look.v_proj.kernel[...]),
-        queries=_product(placed, write.q_proj.kernel[...]),
+        keys=product(placed, reading.k_proj.kernel[...]),
+        values=product(rows, reading.v_proj.kernel[...]),
+        queries=product(placed, writing.q_proj.kernel[...]),
     )
 
 
@@ -109,15 +107,15 @@ def decode_one(
             keys, values, queries, projected = shared.keys, shared.values, shared.queries, True
         else:
             keys, values, queries, projected = rows + shared.positions, rows, rows + shared.positions, False
-        read = _look(block.cross_attn_token_to_image, tokens + positions, keys, values, projected=projected)
+        read = look(block.cross_attn_token_to_image, tokens + positions, keys, values, projected=projected)
         tokens = block.norm2(tokens + read)
         tokens = block.norm3(tokens + block.mlp(tokens))
-        update = _write(
+        update = write(
             block.cross_attn_image_to_token, queries, tokens, positions, valid, projected=projected
         )
         rows = block.norm4(rows + update)
     last = transformer.final_attn_token_to_image
-    read = _look(last, tokens + positions, rows + shared.positions, rows, projected=False)
+    read = look(last, tokens + positions, rows + shared.positions, rows, projected=False)
     tokens = transformer.norm_final_attn(tokens + read)
     weights = jnp.stack([decoder.hypernetworks[mask](tokens[1 + mask]) for mask in masks])
     iou = decoder.iou_head(tokens[0])
@@ -132,81 +130,6 @@ def _attend_tokens(block: TwoWayBlock, tokens: Array, positions: Array, valid: A
     return block.norm1(tokens + block.self_attn(placed, placed, tokens, valid=valid))
 
 
-def _look(attention: Attention, queries: Array, keys: Array, values: Array, *, projected: bool) -> Array:
-    """What the tokens read from the image.
-
-    Args:
-        attention: The weights.
-        queries: ``[T, dim]``, tokens.
-        keys: ``[N, inner]`` when they are projected already, else ``[N, dim]``.
-        values: Likewise.
-        projected: Which of the two.
-    """
-    key_kernel, value_kernel = attention.k_proj.kernel[...], attention.v_proj.kernel[...]
-    heads, asked = attention.heads, attention.q_proj(queries) / _root(attention)
-    if _thin(attention, len(queries)):
-        asked = _spread(asked, heads)
-        if projected:
-            mixed = _mix(asked, keys, values)
-        else:
-            mixed = _product(_mix(_product(asked, key_kernel.T), keys, values), value_kernel)
-        mixed = _gather(mixed, heads)
-    else:
-        if not projected:
-            keys, values = _product(keys, key_kernel), _product(values, value_kernel)
-        mixed = jnp.concatenate([_mix(*parts) for parts in _by_head(heads, asked, keys, values)], axis=1)
-    # The weights of a softmax sum to one, and so the bias of the values comes through as it is.
-    return attention.out_proj(mixed + _bias(attention.v_proj)[None])
-
-
-def _mix(asked: Array, keys: Array, values: Array) -> Array:
-    """What every row of ``asked`` reads."""
-    logits = _product_transposed(asked, keys)
-    numerators = jnp.exp(logits - jnp.max(logits, axis=1, keepdims=True))
-    # Divided after the product, where there are fewer columns than N.
-    return _product(numerators, values) / jnp.sum(numerators, axis=1, keepdims=True)
-
-
-def _write(
-    attention: Attention, queries: Array, tokens: Array, positions: Array, valid: Array, *, projected: bool
-) -> Array:
-    """What the image takes over from the tokens, ``[N, dim]``; arguments as in :func:`_look`."""
-    heads, count = attention.heads, len(tokens)
-    query_kernel, out_kernel = attention.q_proj.kernel[...], attention.out_proj.kernel[...]
-    keys = _product(tokens + positions, attention.k_proj.kernel[...]) / _root(attention)
-    values, bias = attention.v_proj(tokens), _bias(attention.q_proj)
-    if _thin(attention, count):
-        offered = _spread(keys, heads)
-        offset = _offset(_product(offered, bias), jnp.tile(valid, heads))
-        if not projected:
-            offered = _product(offered, query_kernel.T)
-        logits = (_product_transposed(offered, queries) + offset).reshape(heads, count, -1)
-        shares = jax.nn.softmax(logits, axis=1).reshape(heads * count, -1)
-        update = _transposed_product(shares, _product(_spread(values, heads), out_kernel))
-    else:
-        if not projected:
-            queries = _product(queries, query_kernel)
-        taken = []
-        for asked, offered, given, part in _by_head(heads, queries, keys, values, bias[None]):
-            logits = _product_transposed(offered, asked) + _offset(_product(offered, part[0]), valid)
-            taken.append(_transposed_product(jax.nn.softmax(logits, axis=0), given))
-        update = _product(jnp.concatenate(taken, axis=1), out_kernel)
-    return update + _bias(attention.out_proj)[None]
-
-
-def _offset(logits: Float[Array, " T"], valid: Bool[Array, " T"]) -> Float[Array, "T 1"]:
-    """Shifts a token that is not valid out of every softmax.
-
-    Added, because a selection would part the product from the softmax, which compile into one.
-    """
-    return jnp.where(valid, logits, -jnp.inf)[:, None]
-
-
-def _by_head(heads: int, *arrays: Array) -> Iterator[tuple[Array, ...]]:
-    """The channels of each head in turn."""
-    return zip(*(jnp.split(array, heads, axis=1) for array in arrays), strict=True)
-
-
 def _masks(decoder: MaskDecoder, rows: Array, weights: Array) -> Array:
     """Mask logits; the pixels of both upscaling steps stay columns until there are but few channels.
 
@@ -217,64 +140,29 @@ def _masks(decoder: MaskDecoder, rows: Array, weights: Array) -> Array:
     coarse, fine = decoder.upscale_conv1, decoder.upscale_conv2
     inputs, outputs = coarse.kernel.shape[0], fine.kernel.shape[-1]
     middle = fine.kernel.shape[0]
-    x = _product(rows, coarse.kernel[...].reshape(inputs, -1)) + jnp.tile(coarse.bias[...], (1, 4))
+    x = product(rows, coarse.kernel[...].reshape(inputs, -1)) + jnp.tile(coarse.bias[...], (1, 4))
     x = gelu(decoder.upscale_norm(x.reshape(-1, middle)))
     # Behind the barrier it is an array; in front of it the tile would be indexed anew for every element.
     bias = jax.lax.optimization_barrier(jnp.tile(fine.bias[...], (1, 4)))  # type: ignore[no-untyped-call]
-    x = gelu(_product(x, fine.kernel[...].reshape(middle, -1)) + bias)
+    x = gelu(product(x, fine.kernel[...].reshape(middle, -1)) + bias)
     # One column for each of the four pixels and each mask.
     columns = jnp.einsum("mc,pq->pcqm", weights, jnp.eye(4, dtype=weights.dtype)).reshape(
         4 * outputs, 4 * count
     )
-    logits = _product(x, columns).reshape(side, side, 2, 2, 2, 2, count)
+    logits = product(x, columns).reshape(side, side, 2, 2, 2, 2, count)
     return logits.transpose(6, 0, 2, 4, 1, 3, 5).reshape(count, 4 * side, 4 * side)
 
 
-def _thin(attention: Attention, count: int) -> bool:
-    """Whether so few tokens are cheaper with the projections on their side than on the image's."""
-    dim, inner = attention.k_proj.kernel.shape
-    return attention.heads * count * (dim - inner) < dim * inner
-
-
-def _root(attention: Attention) -> float:
-    return math.sqrt(attention.k_proj.kernel.shape[1] // attention.heads)
-
-
-def _bias(layer: nnx.Linear) -> Array:
-    assert layer.bias is not None
-    return layer.bias[...]
-
-
-def _spread(x: Float[Array, "T inner"], heads: int) -> Float[Array, "HT inner"]:
-    """Row ``(h, t)`` holds head ``h``'s channels of token ``t``, and zero elsewhere."""
-    count, inner = x.shape
-    parts = x.reshape(count, heads, inner // heads)
-    return jnp.einsum("thc,hg->htgc", parts, jnp.eye(heads, dtype=x.dtype)).reshape(heads * count, inner)
-
-
-def _gather(x: Float[Array, "HT inner"], heads: int) -> Float[Array, "T inner"]:
-    """Takes head ``h``'s channels out of row ``(h, t)``; the opposite of :func:`_spread`."""
-    count, inner = len(x) // heads, x.shape[1]
-    parts = x.reshape(heads, count, heads, inner // heads)
-    return jnp.einsum("htgc,hg->thc", parts, jnp.eye(heads, dtype=x.dtype)).reshape(count, inner)
-
-
-_product = partial(jnp.matmul, precision=PRECISION)
-
-
-def _product_transposed(a: Float[Array, "m k"], b: Float[Array, "n k"]) -> Float[Array, "m n"]:
-    return jax.lax.dot_general(a, b, (((1,), (1,)), ((), ())), precision=PRECISION)
-
-
-def _transposed_product(a: Float[Array, "k m"], b: Float[Array, "k n"]) -> Float[Array, "m n"]:
-    return jax.lax.dot_general(a, b, (((0,), (0,)), ((), ())), precision=PRECISION)
+@partial(jax.jit, static_argnames="graph")
+def _constants(graph: StaticGraph, state: Any) -> tuple[Array, Array]:
+    """The positions of the rows, and the dense embedding of no mask."""
+    encoder = graph.merge(state).prompt_encoder
+    return encoder.dense_positions(), encoder.no_mask_dense()
 
 
 @partial(jax.jit, static_argnames="graph")
-def _share(graph: StaticGraph, state: Any, embedding: Array, dense: Array | None) -> SharedImage:
-    sam: Sam = graph.merge(state)
-    dense = sam.prompt_encoder.no_mask_dense() if dense is None else dense
-    return share_image(sam.mask_decoder, embedding + dense, sam.prompt_encoder.dense_positions())
+def _share(graph: StaticGraph, state: Any, embedding: Array, dense: Array, positions: Array) -> SharedImage:
+    return share_image(graph.merge(state).mask_decoder, embedding + dense, positions)
 
 
 @partial(jax.jit, static_argnames=("graph", "masks", "chunk"))
@@ -344,7 +232,14 @@ class FastDecoder:
         check_shape("embedding", embedding, expected, "rows of the embedding, channels")
         if dense is not None:
             check_shape("dense", dense, expected, "rows of the embedding, channels")
-        return _share(self._graph, self._state, embedding, dense)
+        positions, no_mask = self._constants
+        return _share(self._graph, self._state, embedding, no_mask if dense is None else dense, positions)
+
+    @cached_property
+    def _constants(self) -> tuple[Array, Array]:
+        """What depends on the weights alone; sines of all positions take as long as the rest of sharing."""
+        constants: tuple[Array, Array] = _constants(self._graph, self._state)
+        return constants
 
     def decode(
         self,
