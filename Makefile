@@ -22,6 +22,8 @@ bench: $(VENV)/.tested
 	$(BIN)/python bench/accuracy.py
 	$(BIN)/python bench/speed.py
 	$(BIN)/python bench/matching.py
+	$(BIN)/python bench/decoder.py
+	$(BIN)/python bench/pipeline.py
 
 # Executes the notebooks in their small setting.
 notebooks: $(VENV)/.noted

@@ -41,7 +41,8 @@ def test_python_example(tmp_path, monkeypatch, capsys):
 
 def test_matching_example(capsys):
     scope: dict[str, object] = {}
-    exec(compile(blocks("python")[1], "README.md", "exec"), scope)
+    (example,) = (block for block in blocks("python") if "matching.prepare" in block)
+    exec(compile(example, "README.md", "exec"), scope)
     assert capsys.readouterr().out.startswith("(1369,) ")
     state, again, maps = scope["state"], scope["again"], scope["maps"]
     assert state.foreground.weight == again.foreground.weight == 300

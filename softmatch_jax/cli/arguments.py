@@ -16,10 +16,17 @@ import tyro
 
 from softmatch_jax._checks import InputError
 from softmatch_jax.cli.config import ReferenceConfig, SegmentConfig
+from softmatch_jax.pipelines.config import ModelsConfig, SoftmatcherConfig
 
 REFERENCE_OPTIONS = tuple("--" + field.name.replace("_", "-") for field in fields(ReferenceConfig))
 """Options that describe a reference; each takes one value."""
 
+_OF_FOUNDATION = (
+    "--variant",
+    "--text",
+    *("--" + field.name.replace("_", "-") for field in fields(ModelsConfig)),
+    *("--no-" + field.name.replace("_", "-") for field in fields(ModelsConfig) if field.type == "bool"),
+)
 _REPEATABLE = ("--point", "--negative-point")
 _PROGRAM = "softmatch segment"
 _EXAMPLE = "\n\n  softmatch segment --reference duck.jpg --mask duck.png --class-name duck photos/ -o out\n"
@@ -109,12 +116,18 @@ def parse_segment(words: Sequence[str]) -> tuple[SegmentConfig, tuple[ReferenceC
     options = words[: words.index("--")] if "--" in words else words
     if "-h" in options or "--help" in options:
         doc = (SegmentConfig.__doc__ or "").split("\n", 1)[0]
-        _parse(_SegmentHelp, ["--help"], description=doc + _EXAMPLE)
+        missing: Any = tyro.MISSING
+        help_default = _SegmentHelp(reference=ReferenceConfig(reference=missing), segment=preset(options))
+        _parse(_SegmentHelp, ["--help"], default=help_default, description=doc + _EXAMPLE)
     groups, rest = split_references(words)
     following = dict(pairwise(rest))
     if "" in (following.get("-o"), following.get("--output")) or "--output=" in rest:
         raise InputError("--output is empty; expected a folder (perhaps a shell variable is not set).")
+    if following.get("--cache") == "" or "--cache=" in rest:
+        raise InputError("--cache is empty; expected a folder (perhaps a shell variable is not set).")
     config = _parse_interleaved(rest)
+    if config.backend == "embedded":
+        _check_no_foundation(rest)
     references = tuple(_parse(ReferenceConfig, group) for group in groups)
     if not references:
         raise InputError(
@@ -125,18 +138,71 @@ def parse_segment(words: Sequence[str]) -> tuple[SegmentConfig, tuple[ReferenceC
     return config, references
 
 
+def preset(words: Sequence[str]) -> SegmentConfig:
+    """The defaults that go with the back-end and the variant among the words; targets are missing."""
+    backend, variant = _last_value("--backend", words), _last_value("--variant", words)
+    chosen = SoftmatcherConfig()
+    if backend == "foundation":
+        chosen = SoftmatcherConfig.graph() if variant == "graph" else SoftmatcherConfig.foundation()
+    missing: Any = tyro.MISSING
+    return SegmentConfig(
+        targets=missing,
+        output=missing,
+        matching=chosen.matching,
+        prompting=chosen.prompting,
+        decision=chosen.decision,
+        completion=chosen.completion,
+    )
+
+
+def _last_value(option: str, words: Sequence[str]) -> str | None:
+    """The value of an option, the last one where it is given more than once."""
+    found = None
+    for word, after in pairwise([*words, ""]):
+        name, equals, value = word.partition("=")
+        if name.replace("_", "-") == option:
+            found = value if equals else after
+    return found
+
+
+def _check_no_foundation(words: Sequence[str]) -> None:
+    """Raises ``InputError`` where an option is given that the embedded back-end would pass over."""
+    end = words.index("--") if "--" in words else len(words)
+    for word in words[:end]:
+        option = word.partition("=")[0].replace("_", "-")
+        if option in _OF_FOUNDATION or option.startswith("--completion."):
+            raise InputError(
+                f"{option} has no effect on the embedded models; expected --backend foundation with it (or "
+                f"leave {option} out)."
+            )
+
+
 def _parse_interleaved(words: Sequence[str]) -> SegmentConfig:
     """Parses targets that options may stand between; the parser takes only the first run of them."""
     end = words.index("--") if "--" in words else len(words)
+    default = preset(words[:end])
     config, left = tyro.cli(
-        SegmentConfig, prog=_PROGRAM, args=words[:end], config=_MARKERS, return_unknown_args=True
+        SegmentConfig,
+        prog=_PROGRAM,
+        args=words[:end],
+        default=default,
+        config=_MARKERS,
+        return_unknown_args=True,
     )
     unknown = [word for word in left if word.startswith("-")]
     if unknown:
         # Once more, for the parser's own message with its suggestions.
-        _parse(SegmentConfig, [f"--output={config.output}", *unknown])
+        _parse(SegmentConfig, [f"--output={config.output}", *unknown], default=default)
     return replace(config, targets=(*config.targets, *left, *words[end + 1 :]))
 
 
-def _parse(kind: Any, words: Sequence[str], *, description: str | None = None) -> Any:
-    return tyro.cli(kind, prog=_PROGRAM, args=words, config=_MARKERS, description=description)
+def _parse(
+    kind: Any,
+    words: Sequence[str],
+    *,
+    default: Any = tyro.MISSING_NONPROP,
+    description: str | None = None,
+) -> Any:
+    return tyro.cli(
+        kind, prog=_PROGRAM, args=words, default=default, config=_MARKERS, description=description
+    )

@@ -7,14 +7,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from tyro import conf
 from tyro.constructors import PrimitiveConstructorSpec
 
-from softmatch_jax.pipelines.config import DecisionConfig, MatchingConfig, PromptingConfig
+from softmatch_jax.pipelines.config import (
+    CompletionConfig,
+    DecisionConfig,
+    MatchingConfig,
+    ModelsConfig,
+    PromptingConfig,
+)
 
 DEFAULT_CLASS = "object"
+
+Backend: TypeAlias = Literal["embedded", "foundation"]
+Variant: TypeAlias = Literal["clusters", "graph"]
 
 
 def _numbers(text: str, count: int, example: str) -> tuple[float, ...]:
@@ -69,6 +78,9 @@ _Flag: TypeAlias = Annotated[bool, conf.arg(help_behavior_hint="")]
 _Path: TypeAlias = Annotated[Path | None, conf.DisallowNone, conf.arg(help_behavior_hint="")]
 _Text: TypeAlias = Annotated[str | None, conf.DisallowNone, conf.arg(help_behavior_hint="")]
 _Int: TypeAlias = Annotated[int | None, conf.DisallowNone, conf.arg(help_behavior_hint="")]
+_Texts: TypeAlias = Annotated[
+    tuple[str, ...], conf.UseAppendAction, conf.arg(metavar="NAME=PHRASE", help_behavior_hint="(repeatable)")
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,12 +119,30 @@ class ReferenceConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelOptions(ModelsConfig):
+    """Which foundation models to load, and how they run."""
+
+    features_revision: Annotated[_Text, conf.arg(metavar="REVISION")] = None
+    masks_revision: Annotated[_Text, conf.arg(metavar="REVISION")] = None
+    text_model: _Text = None
+    text_model_revision: Annotated[_Text, conf.arg(metavar="REVISION")] = None
+    offline: _Flag = False
+    cache: Annotated[_Path, conf.arg(metavar="FOLDER")] = None
+    cache_half: _Flag = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class SegmentConfig:
     """Segments in every target what the references show.
 
     Attributes:
         targets: Pictures to segment: files, folders, or patterns such as 'photos/*.jpg'.
         output: Folder for the results; made if it does not exist.
+        backend: embedded needs no weights; foundation is DINOv2 and SAM, with other defaults for the
+            settings below (add --help to see them).
+        variant: With foundation, clusters has the paper's settings; graph has those after GF-SAM.
+        text: With foundation, a phrase for a class, which CLIP looks for (see --text-model); where there is
+            one class its name may be left out.
         recursive: Look for pictures in the folders of a folder, too.
         seed: Seed of all randomness; the same seed gives the same results.
         resume: Go on with an earlier run in the same output folder: finished targets are kept.
@@ -120,15 +150,21 @@ class SegmentConfig:
         max_pixels: Refuse pictures of more pixels than this.
         json: Print the results as JSON, and nothing else, on standard output.
         quiet: Show no progress.
+        confidence: Write a map of confidence for each target and class, too.
+        models: With foundation, which models, and how they run.
         matching: How features are compared.
         prompting: How the match map becomes prompts.
         decision: How the map is cut, and when a find counts.
+        completion: With foundation, how scribbles become a mask of the reference.
     """
 
     targets: Annotated[
         tuple[str, ...], conf.Positional, conf.arg(metavar="TARGET...", help_behavior_hint="(required)")
     ]
     output: Annotated[Path, conf.arg(aliases=("-o",), metavar="FOLDER")]
+    backend: Backend = "embedded"
+    variant: Variant = "clusters"
+    text: _Texts = ()
     recursive: _Flag = False
     seed: int = 0
     resume: _Flag = False
@@ -136,6 +172,9 @@ class SegmentConfig:
     max_pixels: int = 100_000_000
     json: _Flag = False
     quiet: _Flag = False
+    confidence: _Flag = False
+    models: Annotated[ModelOptions, conf.OmitArgPrefixes] = field(default_factory=ModelOptions)
     matching: MatchingConfig = field(default_factory=MatchingConfig)
     prompting: PromptingConfig = field(default_factory=PromptingConfig)
     decision: DecisionConfig = field(default_factory=DecisionConfig)
+    completion: CompletionConfig = field(default_factory=CompletionConfig)

@@ -10,7 +10,10 @@ from pathlib import Path, PurePosixPath
 from softmatch_jax._checks import InputError
 from softmatch_jax.cli.names import name_classes
 
-FOLDERS = ("masks", "overlays", "maps", "records")
+CONFIDENCE = "confidence"
+"""The one folder that is made only when asked for."""
+
+FOLDERS = ("masks", "overlays", "maps", CONFIDENCE, "records")
 RESULTS = "results.json"
 SHEET = "contact_sheet.png"
 MARK = "records/.softmatch"
@@ -26,21 +29,23 @@ class TargetFiles:
         overlay: The picture with the classes tinted.
         maps: Match probability, one file for each class.
         record: Written last: the mark of a finished target.
+        confidence: Confidence, one file for each class where it is wanted.
     """
 
     mask: str
     overlay: str
     maps: tuple[str, ...]
     record: str
+    confidence: tuple[str, ...] = ()
 
     @property
     def pictures(self) -> tuple[str, ...]:
         """All but the record."""
-        return (self.mask, self.overlay, *self.maps)
+        return (self.mask, self.overlay, *self.maps, *self.confidence)
 
 
-def target_files(name: str, classes: Sequence[str]) -> TargetFiles:
-    """The files of a target for a run with these classes."""
+def target_files(name: str, classes: Sequence[str], *, confidence: bool = False) -> TargetFiles:
+    """The files of a target for a run with these classes, with or without maps of confidence."""
     slugs = name_classes(classes)
     maps = (f"{name}.png",) if len(slugs) == 1 else tuple(f"{name}.{slug}.png" for slug in slugs)
     return TargetFiles(
@@ -48,6 +53,7 @@ def target_files(name: str, classes: Sequence[str]) -> TargetFiles:
         overlay=f"overlays/{name}.jpg",
         maps=tuple(f"maps/{file}" for file in maps),
         record=f"records/{name}.json",
+        confidence=tuple(f"{CONFIDENCE}/{file}" for file in maps) if confidence else (),
     )
 
 
@@ -128,15 +134,16 @@ def _check_writable(root: Path) -> None:
             )
 
 
-def make_folders(root: Path) -> None:
-    """Makes the output folder and the folders in it.
+def make_folders(root: Path, *, confidence: bool = False) -> None:
+    """Makes the output folder and the folders in it; that for confidence only where it is wanted.
 
     Raises:
         InputError: The system refuses.
     """
     try:
         for folder in FOLDERS:
-            (root / folder).mkdir(parents=True, exist_ok=True)
+            if confidence or folder != CONFIDENCE:
+                (root / folder).mkdir(parents=True, exist_ok=True)
         (root / MARK).touch()
     except OSError as error:
         raise InputError(

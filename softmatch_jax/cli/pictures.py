@@ -44,7 +44,7 @@ _THUMBNAIL = 320
 
 
 def write_pictures(root: Path, files: TargetFiles, image: Image, segmentation: Segmentation) -> None:
-    """Writes mask, overlay and maps of one target.
+    """Writes mask, overlay and maps of one target, those of confidence where its files have them.
 
     Raises:
         InputError: A file cannot be written.
@@ -56,6 +56,8 @@ def write_pictures(root: Path, files: TargetFiles, image: Image, segmentation: S
     write_image(root / files.overlay, resize_image(overlay, size) if size != overlay.shape[:2] else overlay)
     for found, file in zip(segmentation.classes, files.maps, strict=True):
         write_map(root / file, found.match_map)
+    for found, file in zip(segmentation.classes, files.confidence, strict=bool(files.confidence)):
+        write_map(root / file, found.confidence)
 
 
 def reference_tiles(references: Sequence[LoadedReference]) -> list[list[Tile]]:

@@ -7,6 +7,7 @@ or the machine.
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import platform
@@ -51,28 +52,37 @@ class Record:
     def files(self) -> tuple[str, ...]:
         """Names of the pictures that the record stands for, those that are texts."""
         names = [self.entry.get("mask"), self.entry.get("overlay")]
-        names += [found.get("map") for found in self.entry["classes"]]
+        names += [found.get(key) for found in self.entry["classes"] for key in ("map", "confidence_map")]
         return tuple(name for name in names if isinstance(name, str))
 
 
-def settings(config: SegmentConfig) -> dict[str, Any]:
-    """The pipeline's settings."""
-    return {name: asdict(getattr(config, name)) for name in ("matching", "prompting", "decision")}
+def settings(config: SegmentConfig, texts: Mapping[str, str]) -> dict[str, Any]:
+    """The pipeline's settings; those of the models are in their names, save how the cache rounds."""
+    made: dict[str, Any] = {"backend": config.backend}
+    for name in ("matching", "prompting", "decision", "completion"):
+        made[name] = asdict(getattr(config, name))
+    if config.backend == "foundation":
+        made |= {"texts": dict(texts), "cache_half": config.models.cache_half}
+    return made
 
 
 def models(matcher: Softmatcher) -> dict[str, str]:
-    """Names of the models."""
-    return {"features": matcher.features.name, "masks": matcher.masks.name}
+    """Names of the models, which hold their revisions and settings."""
+    names = {"features": matcher.features.name, "masks": matcher.masks.name}
+    return names if matcher.text is None else {**names, "text": matcher.text.name}
 
 
 def fingerprint(
-    config: SegmentConfig, matcher: Softmatcher, references: Sequence[AnnotatedImage]
+    config: SegmentConfig,
+    matcher: Softmatcher,
+    references: Sequence[AnnotatedImage],
+    texts: Mapping[str, str],
 ) -> dict[str, Any]:
     """All that decides a target's result, the target itself aside."""
     return {
         "softmatch": __version__,
         "seed": config.seed,
-        "settings": settings(config),
+        "settings": settings(config, texts),
         "models": models(matcher),
         "references": [{"classes": list(image.annotations), "sha256": image.sha256} for image in references],
     }
@@ -95,7 +105,13 @@ def finished_entry(
         "mask": files.mask,
         "overlay": files.overlay,
         "classes": [
-            _class(found, file) for found, file in zip(segmentation.classes, files.maps, strict=True)
+            _class(found, file, sure)
+            for found, file, sure in zip(
+                segmentation.classes,
+                files.maps,
+                files.confidence or (None,) * len(files.maps),
+                strict=True,
+            )
         ],
         "timings": _rounded(dict(timings)),
     }
@@ -106,17 +122,20 @@ def failed_entry(path: Path, error: InputError) -> dict[str, Any]:
     return {"target": printable(path), "status": "failed", "error": printable(str(error))}
 
 
-def _class(found: ClassSegmentation, file: str) -> dict[str, Any]:
+def _class(found: ClassSegmentation, file: str, sure: str | None) -> dict[str, Any]:
     return _rounded(
         {
             "name": found.name,
             "absent": found.absent,
             "reason": found.reason,
             "score": found.score,
+            "confidence": float(found.confidence[found.mask].mean()) if found.mask.any() else 0.0,
             "resemblance": found.resemblance,
             "log_evidence": found.log_evidence,
+            "kept": len(found.kept),
             "area": int(found.mask.sum()),
             "map": file,
+            **({} if sure is None else {"confidence_map": sure}),
             "instances": [
                 {"score": one.score, "area": one.area, "box": list(one.box), "centroid": list(one.centroid)}
                 for one in found.instances
@@ -192,28 +211,41 @@ def _difference(where: str, before: Any, now: Any) -> str | None:
     return f"{where} was {before} and is {now}"
 
 
+def _versions(backend: str) -> dict[str, str]:
+    """Versions of what computes the results."""
+    versions = {
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "pillow": PIL.__version__,
+    }
+    if backend == "foundation":
+        versions |= {
+            name: str(importlib.import_module(name).__version__) for name in ("flax", "torch", "transformers")
+        }
+    return versions
+
+
 def results(
-    config: SegmentConfig,
-    matcher: Softmatcher,
+    made_with: Mapping[str, Any],
     references: Sequence[LoadedReference],
     entries: Sequence[dict[str, Any]],
-    timings: Mapping[str, float],
+    timings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The document about the whole run; its entries are those of the records."""
+    """The document about the whole run; its entries are those of the records.
+
+    Args:
+        made_with: See :func:`fingerprint`.
+        references: All of them.
+        entries: One for each target.
+        timings: What depends on the clock, or on what earlier runs have done.
+    """
     names = class_names(references)
     colours = class_palette(len(names))
     return {
-        "softmatch": __version__,
-        "seed": config.seed,
-        "settings": settings(config),
-        "models": models(matcher),
-        "versions": {
-            "python": platform.python_version(),
-            "jax": jax.__version__,
-            "numpy": np.__version__,
-            "opencv": cv2.__version__,
-            "pillow": PIL.__version__,
-        },
+        **{name: made_with[name] for name in ("softmatch", "seed", "settings", "models")},
+        "versions": _versions(made_with["settings"]["backend"]),
         "references": [
             {
                 "image": printable(loaded.origin.path),

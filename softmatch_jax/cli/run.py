@@ -12,6 +12,13 @@ from typing import Any, TextIO
 import jax
 
 from softmatch_jax._checks import InputError, check_positive
+from softmatch_jax.cli.backend import (
+    cache_counts,
+    check_models,
+    load_matcher,
+    parse_texts,
+    plain_warnings,
+)
 from softmatch_jax.cli.config import ReferenceConfig, SegmentConfig
 from softmatch_jax.cli.digests import file_digest
 from softmatch_jax.cli.layout import (
@@ -43,7 +50,7 @@ from softmatch_jax.cli.references import LoadedReference, encode_references, rea
 from softmatch_jax.cli.summary import outcome, summary
 from softmatch_jax.cli.targets import expand_targets
 from softmatch_jax.imaging import atomic_write_text, image_size, read_image
-from softmatch_jax.pipelines import Softmatcher, SoftmatcherConfig
+from softmatch_jax.pipelines import Softmatcher
 
 _LARGEST_SEED = 2**32 - 1
 
@@ -57,6 +64,7 @@ class _Plan:
         matcher: The pipeline.
         references: Encoded references.
         targets: The targets and their files.
+        texts: The phrase for each class that has one.
         made_with: What decides the results besides the targets.
     """
 
@@ -64,6 +72,7 @@ class _Plan:
     matcher: Softmatcher
     references: list[LoadedReference]
     targets: list[tuple[Path, TargetFiles]]
+    texts: dict[str, str]
     made_with: dict[str, Any]
 
 
@@ -91,9 +100,19 @@ def run_segment(
     Raises:
         InputError: Something the user gave cannot be used.
     """
+    with plain_warnings(stderr):
+        return _run(config, references, stdout, stderr)
+
+
+def _run(
+    config: SegmentConfig,
+    references: Sequence[ReferenceConfig],
+    stdout: TextIO | None,
+    stderr: TextIO | None,
+) -> int:
     started = time.perf_counter()
-    plan = _prepare(config, references)
-    timings = {"references": time.perf_counter() - started}
+    plan = _prepare(config, references, stderr or sys.stderr)
+    timings: dict[str, Any] = {"references": time.perf_counter() - started}
     _make_room(plan)
     records: list[Record] = []
     entries: list[dict[str, Any]] = []
@@ -110,7 +129,9 @@ def run_segment(
     timings["total"] = time.perf_counter() - started
     # How much an earlier run had done is no property of the results, so it stands with the timings.
     timings["skipped"] = skipped
-    document = results(config, plan.matcher, plan.references, entries, timings)
+    if (counts := cache_counts(plan.matcher)) is not None:
+        timings["cache"] = counts
+    document = results(plan.made_with, plan.references, entries, timings)
     text = to_json(document)
     atomic_write_text(config.output / RESULTS, text)
     _print(text if config.json else summary(document, config.output), stdout or sys.stdout, config.output)
@@ -128,27 +149,28 @@ def _print(text: str, stream: TextIO, output: Path) -> None:
         ) from None
 
 
-def _prepare(config: SegmentConfig, references: Sequence[ReferenceConfig]) -> _Plan:
+def _prepare(config: SegmentConfig, references: Sequence[ReferenceConfig], stream: TextIO | None) -> _Plan:
     """Checks all that can be checked before the first target, the cheap things first."""
     check_positive("--max-pixels", config.max_pixels)
     if not 0 <= config.seed <= _LARGEST_SEED:
         raise InputError(f"--seed is {config.seed}; expected a whole number from 0 to {_LARGEST_SEED}.")
+    check_models(config)
     annotations = [path for one in references for path in (one.mask, one.painting) if path is not None]
     paths = expand_targets(
         config.targets, recursive=config.recursive, output=config.output, passed_over=annotations
     )
     images = read_references(references, max_pixels=config.max_pixels)
     classes = list(dict.fromkeys(name for image in images for name in image.annotations))
+    texts = parse_texts(config.text, classes)
     targets = [
-        (path, target_files(name, classes)) for path, name in zip(paths, name_targets(paths), strict=True)
+        (path, target_files(name, classes, confidence=config.confidence))
+        for path, name in zip(paths, name_targets(paths), strict=True)
     ]
     inputs = [*paths, *(path for image in images for path in (image.path, image.source))]
     planned = [files for _, files in targets]
     check_output(config.output, planned, inputs, resume=config.resume, overwrite=config.overwrite)
-    matcher = Softmatcher.embedded(
-        SoftmatcherConfig(matching=config.matching, prompting=config.prompting, decision=config.decision)
-    )
-    made_with = fingerprint(config, matcher, images)
+    matcher = load_matcher(config, texts, stream)
+    made_with = fingerprint(config, matcher, images, texts)
     if config.resume:
         check_same_making(made_with, read_records(config.output), config.output)
         _check_owners(config.output, targets)
@@ -157,6 +179,7 @@ def _prepare(config: SegmentConfig, references: Sequence[ReferenceConfig]) -> _P
         matcher=matcher,
         references=encode_references(images, matcher),
         targets=targets,
+        texts=texts,
         made_with=made_with,
     )
 
@@ -164,7 +187,7 @@ def _prepare(config: SegmentConfig, references: Sequence[ReferenceConfig]) -> _P
 def _make_room(plan: _Plan) -> None:
     """Makes the folders; removes what an earlier run recorded, where that was asked for."""
     root = plan.config.output
-    make_folders(root)
+    make_folders(root, confidence=plan.config.confidence)
     if plan.config.overwrite:
         remove_files(root, (RESULTS, SHEET))
         for name, record in read_records(root).items():
@@ -189,11 +212,12 @@ def _one_target(plan: _Plan, path: Path, files: TargetFiles) -> tuple[Record | d
         timings = {"read": time.perf_counter() - clock}
         key = jax.random.fold_in(jax.random.key(plan.config.seed), digest.crc32)
         references = [loaded.reference for loaded in plan.references]
-        segmentation = plan.matcher.segment(image, references, key=key)
+        segmentation = plan.matcher.segment(image, references, key=key, texts=plan.texts)
     except InputError as error:
         _forget(plan, files)
         return failed_entry(path, error), True
     clock = time.perf_counter()
+    _forget(plan, files)
     write_pictures(root, files, image, segmentation)
     timings |= {**segmentation.timings, "write": time.perf_counter() - clock}
     record = Record(

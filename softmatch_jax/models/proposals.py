@@ -109,3 +109,17 @@ class Proposals:
         result = np.zeros(shape, np.float32)
         result[: covered[0], : covered[1]] = small
         return result
+
+
+def stability_scores(
+    logits: Float[np.ndarray, "n h w"], inside: Bool[np.ndarray, "h w"], offset: float
+) -> Float[np.ndarray, " n"]:
+    """IoU of each mask at a raised and at a lowered threshold; 0 where the lowered one finds nothing.
+
+    Args:
+        logits: Cut at zero.
+        inside: Which cells of the raster count.
+        offset: By how much the threshold is moved either way.
+    """
+    strict, loose = (np.count_nonzero((logits > moved) & inside, axis=(1, 2)) for moved in (offset, -offset))
+    return (strict / np.maximum(loose, 1)).astype(np.float32)

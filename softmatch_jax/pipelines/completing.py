@@ -1,5 +1,7 @@
 """From scribbles, points or a box to the mask of the whole object (Softmatcher §3, step 1).
 
+A generator that takes points is prompted (see ``scribbling``); what follows is for the others.
+
 How far an object reaches beyond a stroke is not in the stroke, so several masks are grown and the one
 whose outline follows the strongest change of features is kept. First the extent is settled: in each of
 several boxes about the seeds all beyond the box is background, the picture is matched against its own
@@ -22,10 +24,11 @@ from softmatch_jax._checks import InputError
 from softmatch_jax._types import Mask
 from softmatch_jax.models import MaskGenerator, PatchFeatures
 from softmatch_jax.pipelines.config import SoftmatcherConfig
-from softmatch_jax.pipelines.match_step import match_step
+from softmatch_jax.pipelines.match_step import contrast_step, cut_step
 from softmatch_jax.pipelines.proposing import probability_map
 from softmatch_jax.pipelines.reference import Encoded, Reference, make_reference, stack_references
-from softmatch_jax.prompting import Prompt, Seeds, fill_box, pool_mask
+from softmatch_jax.pipelines.scribbling import scribble_mask
+from softmatch_jax.prompting import Prompt, Seeds, bounding_box, fill_box, pool_mask
 
 EXTENTS = (1.25, 1.75, 2.5, 4.0, np.inf)
 """How large the object may be, in sizes of the box around its seeds."""
@@ -78,7 +81,9 @@ def complete_mask(
     Raises:
         InputError: The generator finds nothing, or everything, from these seeds.
     """
-    if marked.region is not None:
+    if generator.promptable:
+        mask = scribble_mask(encoded, marked, generator, config.completion)
+    elif marked.region is not None:
         mask = _from_box(encoded, marked.region, generator)
     else:
         task = _Task(
@@ -153,22 +158,16 @@ def _expanded(mask: Mask, extent: float) -> XYXY:
     height, width = mask.shape
     if np.isinf(extent):
         return (0.0, 0.0, float(width), float(height))
-    x0, y0, x1, y1 = _bounds(mask)
+    x0, y0, x1, y1 = bounding_box(mask)
     # A stroke along one axis says little of the object's size across it, hence the halves.
     grow_x = (extent - 1) / 2 * max(x1 - x0, 0.5 * (y1 - y0))
     grow_y = (extent - 1) / 2 * max(y1 - y0, 0.5 * (x1 - x0))
     return (max(x0 - grow_x, 0), max(y0 - grow_y, 0), min(x1 + grow_x, width), min(y1 + grow_y, height))
 
 
-def _bounds(mask: Mask) -> XYXY:
-    """Bounding box of a mask's true pixels."""
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    return (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
-
-
 def _from_box(encoded: Encoded, region: Mask, generator: MaskGenerator) -> Mask:
     """What the generator finds in a box that was drawn about the object."""
-    prompt = Prompt(np.zeros((0, 2), np.float32), np.zeros(0, bool), _bounds(region))
+    prompt = Prompt(np.zeros((0, 2), np.float32), np.zeros(0, bool), bounding_box(region))
     return np.any(generator.decode(encoded.embedding, [prompt]).masks, axis=0) & region
 
 
@@ -198,8 +197,10 @@ def _grow(task: _Task, box: XYXY, *, example: Reference | None = None, certain: 
     )
     flat, valid = encoded.features.flat(), jnp.asarray(encoded.features.valid.ravel())
     factor = jnp.float32(max(1.0, np.sqrt(high / low)))
-    matched = jax.device_get(match_step(arrays, flat, valid, factor, config=config.matching))
-    found, cut = jax.tree.map(lambda leaf: leaf[0], matched)
+    matched = contrast_step(arrays, flat, valid, config=config.matching)
+    found, cut = jax.tree.map(
+        lambda leaf: leaf[0], jax.device_get(cut_step(matched, valid, arrays.area, factor))
+    )
     prior = probability_map(found, cut, encoded.features.grid, sharpness=config.decision.sharpness)
     if not certain:
         prior = np.clip(prior, UNCERTAIN, 1 - UNCERTAIN)

@@ -3,9 +3,46 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Literal, get_args
 
 from softmatch_jax._checks import InputError, check_positive
+
+Method = Literal[
+    "geometric",
+    "geometric_dense",
+    "quadratic",
+    "arithmetic",
+    "cumulant",
+    "bidirectional",
+    "random_features",
+    "sinkhorn",
+    "hungarian",
+]
+"""The methods of :mod:`softmatch_jax.matching`, named here so that help need not wait for JAX."""
+
+WHITENED = ("geometric", "arithmetic")
+"""The methods that go together with whitening."""
+
+
+Sampler = Literal["top_k", "multinomial"]
+Prompts = Literal["clusters", "points"]
+Grouping = Literal["overlap", "graph"]
+Instances = Literal["components", "groups"]
+
+
+def _check_choice(owner: str, value: str, choices: object) -> None:
+    options = get_args(choices)
+    if value not in options:
+        *most, last = (repr(option) for option in options)
+        raise InputError(f"{owner} is {value!r}; expected {', '.join(most)} or {last}.")
+
+
+def _check_fractions(owner: str, settings: object, names: tuple[str, ...]) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if not 0 <= value <= 1:
+            raise InputError(f"{owner}.{name} is {value}; expected a fraction in [0, 1].")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +51,8 @@ class MatchingConfig:
 
     Attributes:
         method: geometric is the paper's large-regularisation limit in its exact linear-time form;
-            arithmetic keeps a mode for every part of the object and costs references x targets.
+            arithmetic keeps a mode for every part of the object and costs references x targets. The
+            others need features that are not whitened; sinkhorn needs the extra transport.
         temperature: Softmax temperature tau. With the geometric method the cut adapts to it, so masks do
             not depend on it; points drawn by the multinomial sampler and the log-evidence do.
         whiten: Whiten features on the joint statistics of references and target first. Meant for
@@ -23,20 +61,34 @@ class MatchingConfig:
         verify_shrinkage: The same when the find is compared with the references. Stronger, because
             whitening in full blows up weak channels, and these change with resolution and noise.
         target_share: Share of the target's own mean in the background that the object is contrasted
-            with, in [0, 1].
+            with, in [0, 1]. Used with whitening only.
+        contrast: Contrast the object with its surroundings on the references. The paper matches the
+            object alone; without whitening it may be turned off.
+        text_weight: Weight of a text prompt's map in the geometric mean with the match map, in [0, 1).
+        text_temperature: Softmax temperature of the text prompt's map.
     """
 
-    method: Literal["geometric", "arithmetic"] = "geometric"
+    method: Method = "geometric"
     temperature: float = 0.1
     whiten: bool = True
     shrinkage: float = 0.1
     verify_shrinkage: float = 0.9
     target_share: float = 0.5
+    contrast: bool = True
+    text_weight: float = 0.5
+    text_temperature: float = 0.01
 
     def __post_init__(self) -> None:
         check_positive("matching.temperature", self.temperature)
-        if self.method not in ("geometric", "arithmetic"):
-            raise InputError(f"matching.method is {self.method!r}; expected 'geometric' or 'arithmetic'.")
+        check_positive("matching.text_temperature", self.text_temperature)
+        _check_choice("matching.method", self.method, Method)
+        if self.whiten and (self.method not in WHITENED or not self.contrast):
+            raise InputError(
+                f"matching has whiten=True, method={self.method!r} and contrast={self.contrast}; expected "
+                f"contrast and {' or '.join(WHITENED)} with whitening (or turn whiten off)."
+            )
+        if not 0 <= self.text_weight < 1:
+            raise InputError(f"matching.text_weight is {self.text_weight}; expected a number in [0, 1).")
         for name in ("shrinkage", "verify_shrinkage"):
             if not 0 < getattr(self, name) <= 1:
                 raise InputError(f"matching.{name} is {getattr(self, name)}; expected a number in (0, 1].")
@@ -54,16 +106,19 @@ class PromptingConfig:
         points: Most points taken.
         radius: Patches within this distance of a taken point are passed over (top_k only).
         clusters: Most clusters the points are grouped into; each becomes one prompt.
+        prompts: clusters makes one prompt of each cluster, as the paper does; points makes one of each
+            point, as GF-SAM does.
     """
 
-    sampler: Literal["top_k", "multinomial"] = "top_k"
+    sampler: Sampler = "top_k"
     points: int = 128
     radius: float = 3.0
     clusters: int = 8
+    prompts: Prompts = "clusters"
 
     def __post_init__(self) -> None:
-        if self.sampler not in ("top_k", "multinomial"):
-            raise InputError(f"prompting.sampler is {self.sampler!r}; expected 'top_k' or 'multinomial'.")
+        _check_choice("prompting.sampler", self.sampler, Sampler)
+        _check_choice("prompting.prompts", self.prompts, Prompts)
         check_positive("prompting.points", self.points)
         check_positive("prompting.clusters", self.clusters)
         if self.radius < 0:
@@ -79,7 +134,17 @@ class DecisionConfig:
             of the scores.
         size_factor: How many times smaller or larger than on the references an object may be, as a
             fraction of the picture. It bounds where the score map is cut.
-        min_score: Proposals that score below this are discarded before the rest is merged.
+        min_score: Proposals whose own score (SAM's predicted IoU) is below this are discarded.
+        min_stability: So are those that depend on the threshold by more than this allows.
+        min_purity: And those of which less than this fraction lies where the map sees the object.
+        min_coverage: And those that hold less than this fraction of what the map sees.
+        min_evidence: And those whose mean probability in the map is below this.
+        grouping: How proposals become objects. overlap takes the best one and what overlaps with it, then
+            the best of the rest; graph takes those together whose prompts lie in each other's masks, and
+            judges each such group by its purity, coverage and evidence (GF-SAM).
+        max_overlap: Proposals that overlap by more than this (intersection over the smaller) are of one
+            object.
+        instances: Separate objects are the connected components of the class mask, or the groups.
         min_area: Instances smaller than this fraction of the picture are dropped.
         min_resemblance: The object is reported absent when what was found resembles it less than this.
             One is the same distribution of patches, zero is no nearer than the surroundings.
@@ -88,6 +153,13 @@ class DecisionConfig:
     sharpness: float = 3.0
     size_factor: float = 16.0
     min_score: float = 0.5
+    min_stability: float = 0.0
+    min_purity: float = 0.0
+    min_coverage: float = 0.0
+    min_evidence: float = 0.0
+    grouping: Grouping = "overlap"
+    max_overlap: float = 0.5
+    instances: Instances = "components"
     min_area: float = 1e-4
     min_resemblance: float = 0.5
 
@@ -95,9 +167,10 @@ class DecisionConfig:
         check_positive("decision.sharpness", self.sharpness)
         if not self.size_factor >= 1:
             raise InputError(f"decision.size_factor is {self.size_factor}; expected 1 or more.")
-        for name in ("min_score", "min_area"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"decision.{name} is {getattr(self, name)}; expected a fraction in [0, 1].")
+        least = ("min_score", "min_stability", "min_purity", "min_coverage", "min_evidence", "min_area")
+        _check_fractions("decision", self, (*least, "max_overlap"))
+        _check_choice("decision.grouping", self.grouping, Grouping)
+        _check_choice("decision.instances", self.instances, Instances)
         if not self.min_resemblance <= 1:
             raise InputError(
                 f"decision.min_resemblance is {self.min_resemblance}; expected a number of at most 1."
@@ -105,15 +178,96 @@ class DecisionConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CompletionConfig:
+    """How scribbles become a reference mask with a generator that takes points (SAM).
+
+    Attributes:
+        points: Most points taken from the strokes of either sign.
+        rounds: Most corrections: a point where the mask contradicts the strokes, and another decode.
+    """
+
+    points: int = 10
+    rounds: int = 3
+
+    def __post_init__(self) -> None:
+        check_positive("completion.points", self.points)
+        if self.rounds < 0:
+            raise InputError(f"completion.rounds is {self.rounds}; expected 0 or more.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelsConfig:
+    """Which foundation models to load, and how they run.
+
+    Attributes:
+        features: DINOv2, for matching: a model of the hub or a folder.
+        features_revision: Its commit, tag or branch.
+        masks: SAM, for masks: a model of the hub, a folder, or a .pth file of segment-anything.
+        masks_revision: Its commit, tag or branch.
+        text_model: CLIP, for text prompts: a model of the hub or a folder; none is loaded when left out.
+        text_model_revision: Its commit, tag or branch.
+        size: Side in pixels of what DINOv2 sees, a multiple of 14. Larger finds smaller things.
+        fit: stretch brings pictures to a square, as the papers do; aspect keeps their shape.
+        layer: DINOv2's layer that features are taken from, counted from the end when negative.
+        norm: Apply DINOv2's last LayerNorm.
+        device: Where the encoders run: auto, cpu, cuda, cuda:N or mps.
+        dtype: Their precision: auto (half on a GPU), float32, float16 or bfloat16.
+        offline: Look for models on this machine only.
+        cache: Folder that remembers what the encoders made of pictures; in memory only when left out.
+        cache_half: Remember in half precision, at half the size.
+    """
+
+    features: str = "facebook/dinov2-base"
+    features_revision: str | None = None
+    masks: str = "facebook/sam-vit-base"
+    masks_revision: str | None = None
+    text_model: str | None = None
+    text_model_revision: str | None = None
+    size: int = 518
+    fit: Literal["stretch", "aspect"] = "stretch"
+    layer: int = -1
+    norm: bool = True
+    device: str = "auto"
+    dtype: str = "auto"
+    offline: bool = False
+    cache: Path | None = None
+    cache_half: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class SoftmatcherConfig:
-    """Settings of the whole pipeline.
+    """Settings of the whole pipeline; the defaults are those of the embedded pair of models.
 
     Attributes:
         matching: How features are compared.
         prompting: How the match map becomes prompts.
         decision: How the map is cut, and when a find counts.
+        completion: How scribbles become a reference mask.
     """
 
     matching: MatchingConfig = field(default_factory=MatchingConfig)
     prompting: PromptingConfig = field(default_factory=PromptingConfig)
     decision: DecisionConfig = field(default_factory=DecisionConfig)
+    completion: CompletionConfig = field(default_factory=CompletionConfig)
+
+    @classmethod
+    def foundation(cls) -> SoftmatcherConfig:
+        """Settings for DINOv2 and SAM: sampled and clustered points, one prompt a cluster (Fig. 1)."""
+        return cls(
+            matching=MatchingConfig(whiten=False),
+            prompting=PromptingConfig(sampler="multinomial", points=40),
+            decision=DecisionConfig(
+                min_stability=0.6, min_purity=0.3, min_resemblance=0.3, instances="groups"
+            ),
+        )
+
+    @classmethod
+    def graph(cls) -> SoftmatcherConfig:
+        """The variant after GF-SAM: one point, one decode, groups by who lies in whose mask."""
+        return cls(
+            matching=MatchingConfig(whiten=False),
+            prompting=PromptingConfig(sampler="top_k", radius=1.0, points=64, prompts="points"),
+            decision=DecisionConfig(
+                min_stability=0.6, min_purity=0.5, min_resemblance=0.3, grouping="graph", instances="groups"
+            ),
+        )

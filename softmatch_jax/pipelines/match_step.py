@@ -1,4 +1,4 @@
-"""The pipeline's jit boundary: features in; scores, cut, points and resemblance out.
+"""The pipeline's jit boundary: features in; scores, cuts, points and resemblance out.
 
 Shapes are bucketed before they reach it. The feature grid has one shape for all picture sizes, the
 references are padded to a power of two, and so a run compiles once for its reference set whatever
@@ -33,14 +33,14 @@ class ReferenceArrays(NamedTuple):
         features: ``[N, d]``; rows of padding are zero and have no weight anywhere.
         foreground: ``[C, N]``, weight of each patch for each class.
         background: ``[C, N]``, likewise for its surroundings.
-        moments: Mean of the references' moments, for whitening.
+        moments: Mean of the references' moments, where features are whitened.
         area: ``[C]``, mean fraction of the picture that the object covers.
     """
 
     features: Float[Array, "N d"]
     foreground: Float[Array, "C N"]
     background: Float[Array, "C N"]
-    moments: Moments
+    moments: Moments | None
     area: Float[Array, " C"]
 
 
@@ -60,7 +60,7 @@ def _common_ground(
     shrinkage: float,
 ) -> tuple[Float[Array, "N d"], Float[Array, "T d"]]:
     """Unit-norm features of both sides, whitened together where the settings ask for it."""
-    if not white:
+    if not white or references.moments is None:
         return matching.unit_norm(references.features), matching.unit_norm(target)
     both = jax.tree.map(jnp.add, references.moments, picture_moments(target, valid))
     transform = matching.whitening(both, shrinkage=shrinkage)
@@ -68,26 +68,23 @@ def _common_ground(
 
 
 @partial(jax.jit, static_argnames="config")
-def match_step(
+def contrast_step(
     references: ReferenceArrays,
     target: Float[Array, "T d"],
     valid: Bool[Array, " T"],
-    size_factor: Float[Array, ""],
     *,
     config: MatchingConfig,
-) -> tuple[MatchMap, Cut]:
-    """Matches every class against one target and finds where to cut each score map.
+) -> MatchMap:
+    """Matches every class against one target on features whitened together.
 
     Returns:
-        A match map and a cut with a leading axis of ``C`` classes.
+        A match map with a leading axis of ``C`` classes.
     """
     source, goal = _common_ground(references, target, valid, white=config.whiten, shrinkage=config.shrinkage)
     contrast = matching.geometric_contrast if config.method == "geometric" else matching.arithmetic_contrast
 
-    def one_class(
-        foreground: Float[Array, " N"], background: Float[Array, " N"], area: Float[Array, ""]
-    ) -> tuple[MatchMap, Cut]:
-        found = contrast(
+    def one_class(foreground: Float[Array, " N"], background: Float[Array, " N"]) -> MatchMap:
+        return contrast(
             source,
             goal,
             temperature=config.temperature,
@@ -96,14 +93,70 @@ def match_step(
             target_share=config.target_share,
             valid=valid,
         )
-        bounds = (area / size_factor, jnp.minimum(area * size_factor, 1.0))
-        cut = matching.otsu_threshold(found.score, valid=valid, area=bounds)
-        # On a blank picture scores differ by rounding alone; then nothing is above the cut.
-        highest = jnp.max(found.score)
-        blank = cut.deviation <= BLANK * jnp.max(jnp.where(valid, jnp.abs(found.score), 0))
-        return found, cut._replace(threshold=jnp.where(blank, highest, cut.threshold))
 
-    return jax.vmap(one_class)(references.foreground, references.background, references.area)
+    return jax.vmap(one_class)(references.foreground, references.background)
+
+
+@jax.jit
+def text_step(
+    found: MatchMap,
+    text: Float[Array, "C T"],
+    weight: Float[Array, " C"],
+    valid: Bool[Array, " T"],
+) -> MatchMap:
+    r"""Takes the map of a text prompt into the geometric mean, :math:`p \propto p_m^{1-w} p_t^w`.
+
+    Args:
+        found: Match map of every class.
+        text: Logits of the text prompt's map: similarity over temperature.
+        weight: The text's weight ``w`` for every class, 0 for those without a text.
+        valid: False on padding.
+    """
+    share = weight[:, None]
+    # Nothing times infinity is no number: a class without a text keeps its scores, -inf among them.
+    mixed = jnp.where(share > 0, (1 - share) * found.score + share * text, found.score)
+    return jax.vmap(lambda score, ran: matching.match_map(score, valid, ran))(mixed, found.diagnostics)
+
+
+@jax.jit
+def cut_step(
+    found: MatchMap,
+    valid: Bool[Array, " T"],
+    area: Float[Array, " C"],
+    size_factor: Float[Array, ""],
+) -> tuple[MatchMap, Cut]:
+    """Finds where to cut the score map of every class into object and rest.
+
+    Args:
+        found: Match map of every class.
+        valid: False on padding.
+        area: The fraction of the picture that the object covers on the references.
+        size_factor: How many times smaller or larger it may be.
+
+    Returns:
+        The map, its scores finite, and the cut, both with a leading axis of ``C`` classes.
+    """
+
+    def one_class(found: MatchMap, area: Float[Array, ""]) -> tuple[MatchMap, Cut]:
+        score = _finite_score(found.score, valid)
+        bounds = (area / size_factor, jnp.minimum(area * size_factor, 1.0))
+        cut = matching.otsu_threshold(score, valid=valid, area=bounds)
+        # On a blank picture scores differ by rounding alone; then nothing is above the cut.
+        highest = jnp.max(jnp.where(valid, score, -jnp.inf))
+        blank = cut.deviation <= BLANK * jnp.max(jnp.where(valid, jnp.abs(score), 0))
+        return found._replace(score=score), cut._replace(threshold=jnp.where(blank, highest, cut.threshold))
+
+    return jax.vmap(one_class)(found, area)
+
+
+def _finite_score(score: Float[Array, " T"], valid: Bool[Array, " T"]) -> Array:
+    """Scores with those of probability zero (an assignment leaves patches out) set below all others."""
+    known = valid & jnp.isfinite(score)
+    lowest = jnp.min(jnp.where(known, score, jnp.inf))
+    highest = jnp.max(jnp.where(known, score, -jnp.inf))
+    below = lowest - jnp.maximum(highest - lowest, 1.0)
+    below = jnp.where(jnp.any(known), below, 0.0)
+    return jnp.where(valid & ~known, below, score)
 
 
 def _spread(weights: Float[Array, " n"], count: int) -> Array:

@@ -3,20 +3,140 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
-from jaxtyping import Int32
+import scipy.ndimage
+from jaxtyping import Float, Int32
 
 from softmatch_jax._types import IndexedMask, Map, Mask
 from softmatch_jax.models import Proposals
+from softmatch_jax.pipelines.config import DecisionConfig
+from softmatch_jax.pipelines.grouping import group_by_graph, group_by_overlap
+from softmatch_jax.pipelines.scoring import (
+    MapScores,
+    bars_of_map,
+    best_of_each_prompt,
+    confidence_raster,
+    discarded,
+    map_scores,
+)
 from softmatch_jax.pipelines.segmentation import Instance
+from softmatch_jax.prompting import Prompt
 
 
-def merge(proposals: Proposals, *, min_score: float, size: tuple[int, int]) -> Mask:
-    """Union of the proposals that score at least ``min_score`` (Softmatcher Fig. 1, step 3)."""
-    kept = proposals.masks[proposals.scores >= min_score]
-    return np.any(kept, axis=0) if len(kept) else np.zeros(size, bool)
+@dataclass(frozen=True, eq=False)
+class Merged:
+    """What is left of the proposals of one class.
+
+    Attributes:
+        kept: Indices of the proposals that stayed, those of one object together and the best object first.
+        groups: The objects, as logits on the raster of the proposals.
+        proposals: The proposals that stayed.
+        confidence: ``float32 [H, W]`` in ``[0, 1]``.
+        reason: Why nothing stayed, or None.
+    """
+
+    kept: np.ndarray
+    groups: Float[np.ndarray, "k h w"]
+    proposals: Proposals
+    confidence: Map
+    reason: str | None = None
+
+    @cached_property
+    def mask(self) -> Mask:
+        """Union of the objects, at the size of the picture."""
+        if not len(self.groups):
+            return np.zeros(self.proposals.image_size, bool)
+        return self.proposals.enlarge(self.groups.max(axis=0)) > self.proposals.threshold
+
+    @cached_property
+    def pieces(self) -> Int32[np.ndarray, "H W"]:
+        """Which object each pixel of the mask belongs to, from 1: the one that claims it most."""
+        pieces = np.zeros(self.proposals.image_size, np.int32)
+        best = np.full(pieces.shape, -np.inf, np.float32)
+        for number, logits in enumerate(self.groups, start=1):
+            large = self.proposals.enlarge(logits)
+            wins = large > best
+            pieces[wins], best[wins] = number, large[wins]
+        return np.where(self.mask, pieces, 0)
+
+
+def merge(
+    proposals: Proposals, prompts: Sequence[Prompt], probability: Map, decision: DecisionConfig
+) -> Merged:
+    """Scores proposals against the map, discards the poor ones and puts those of one object together.
+
+    Args:
+        proposals: All that were decoded for one class.
+        prompts: What they answer.
+        probability: ``[H, W]``, the match map.
+        decision: Bars and grouping.
+    """
+    if not len(proposals):
+        return _nothing(proposals, "no proposal was decoded")
+    raster = proposals.reduce(probability)
+    masks = proposals.small_masks
+    scores = map_scores(masks, raster)
+    kept = best_of_each_prompt(proposals, scores)
+    by_graph = decision.grouping == "graph"
+    below = discarded(proposals[kept], _rows(scores, kept), decision, by_map=not by_graph)
+    good = kept[~np.any(list(below.values()), axis=0)]
+    good = good[masks[good].any(axis=(1, 2))]
+    if not len(good):
+        return _nothing(proposals, _blame(below, len(kept)))
+    worth = np.clip(proposals.scores[good], 0, 1) * scores.evidence[good]
+    if by_graph:
+        groups = group_by_graph(proposals[good], masks[good], prompts)
+        names, below = _judged(groups, masks[good], raster, decision)
+        passed = np.isin(groups, names[~np.any(list(below.values()), axis=0)])
+        if not passed.any():
+            return _nothing(proposals, _blame(below, len(names), "groups of proposals"))
+        good, worth, groups = good[passed], worth[passed], groups[passed]
+    else:
+        groups = group_by_overlap(masks[good], worth, max_overlap=decision.max_overlap)
+    order = _best_first(groups, worth)
+    good, worth, groups = good[order], worth[order], groups[order]
+    united = [proposals.logits[good[groups == name]].max(axis=0) for name in dict.fromkeys(groups)]
+    stayed = proposals[good]
+    confidence = proposals.enlarge(confidence_raster(stayed, worth))
+    return Merged(good, np.stack(united), stayed, confidence)
+
+
+def _nothing(proposals: Proposals, reason: str) -> Merged:
+    empty = proposals[:0]
+    return Merged(np.zeros(0, int), empty.logits, empty, np.zeros(proposals.image_size, np.float32), reason)
+
+
+def _rows(scores: MapScores, chosen: np.ndarray) -> MapScores:
+    return MapScores(*(values[chosen] for values in scores))
+
+
+def _blame(below: dict[str, np.ndarray], count: int, noun: str = "proposals") -> str:
+    """Which bar kept most proposals out."""
+    name = max(below, key=lambda bar: int(below[bar].sum()))
+    fallen = int(below[name].sum())
+    if not fallen:
+        return f"all {count} {noun} are empty"
+    return f"{fallen} of {count} {noun} are below decision.{name}"
+
+
+def _judged(
+    groups: np.ndarray, masks: np.ndarray, raster: np.ndarray, decision: DecisionConfig
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The groups, and for each bar of the map which of them have a union below it."""
+    names = np.unique(groups)
+    unions = np.stack([masks[groups == name].any(axis=0) for name in names])
+    bars = bars_of_map(map_scores(unions, raster))
+    return names, {name: value < getattr(decision, name) for name, value in bars.items()}
+
+
+def _best_first(groups: np.ndarray, worth: np.ndarray) -> np.ndarray:
+    """An order in which groups follow by their best member, and members by their own worth."""
+    best = np.array([worth[groups == name].max() for name in groups])
+    return np.lexsort((-worth, groups, -best))
 
 
 def resolve_classes(masks: Sequence[Mask], maps: Sequence[Map]) -> IndexedMask:
@@ -52,22 +172,44 @@ def split_instances(
     Returns:
         Labels ``int32 [H, W]``, 0 where there is no instance, and the instances.
     """
-    count, pieces, stats, centroids = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    _, pieces = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    return measure_instances(pieces, probability, min_area=min_area)
+
+
+def measure_instances(
+    pieces: Int32[np.ndarray, "H W"], probability: Map, *, min_area: float
+) -> tuple[Int32[np.ndarray, "H W"], tuple[Instance, ...]]:
+    """Measures labelled pieces, drops small ones and numbers the rest by score, best first.
+
+    Args:
+        pieces: ``int32 [H, W]``, 0 where there is none.
+        probability: ``[H, W]``, averaged over each piece for its score.
+        min_area: Pieces smaller than this fraction of the picture are dropped.
+    """
+    count = int(pieces.max(initial=0)) + 1
+    areas = np.bincount(pieces.ravel(), minlength=count)
     totals = np.bincount(pieces.ravel(), weights=probability.ravel(), minlength=count)
-    found = []
-    for piece in range(1, count):
-        x, y, width, height, area = (int(v) for v in stats[piece])
-        if area < min_area * mask.size:
-            continue
-        instance = Instance(
-            score=float(totals[piece] / area),
-            area=area,
-            box=(x, y, x + width, y + height),
-            centroid=(float(centroids[piece][0] + 0.5), float(centroids[piece][1] + 0.5)),
-        )
-        found.append((instance, piece))
+    large = (areas >= min_area * pieces.size) & (areas > 0)
+    windows = enumerate(scipy.ndimage.find_objects(pieces), start=1)
+    found = [
+        (_measured(pieces[window] == piece, window, float(totals[piece] / areas[piece])), piece)
+        for piece, window in windows
+        if large[piece]
+    ]
     found.sort(key=lambda pair: (-pair[0].score, pair[1]))
     names = np.zeros(count, np.int32)
     for rank, (_, piece) in enumerate(found, start=1):
         names[piece] = rank
     return names[pieces], tuple(instance for instance, _ in found)
+
+
+def _measured(piece: Mask, window: tuple[slice, slice], score: float) -> Instance:
+    """Measures a piece that fills its window of the picture."""
+    rows, columns = window
+    y, x = np.nonzero(piece)
+    return Instance(
+        score=score,
+        area=len(x),
+        box=(columns.start, rows.start, columns.stop, rows.stop),
+        centroid=(float(x.mean() + columns.start + 0.5), float(y.mean() + rows.start + 0.5)),
+    )

@@ -8,16 +8,18 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int32
 
-from softmatch_jax._types import Map, Mask
+from softmatch_jax._types import Map
 from softmatch_jax.matching import Cut, MatchMap
 from softmatch_jax.models import MaskGenerator, Proposals
+from softmatch_jax.pipelines.clock import Clock
 from softmatch_jax.pipelines.config import SoftmatcherConfig
 from softmatch_jax.pipelines.match_step import sample_step
-from softmatch_jax.pipelines.merging import merge
+from softmatch_jax.pipelines.merging import Merged, merge
 from softmatch_jax.pipelines.reference import Encoded
 from softmatch_jax.prompting import (
     PatchGrid,
     prompts_from_clusters,
+    prompts_from_points,
     unpool_map,
 )
 
@@ -27,18 +29,18 @@ class Draft:
     """What one class's match map led to, before it is checked and before classes compete.
 
     Attributes:
-        mask: ``bool [H, W]``.
-        probability: ``float32 [H, W]``.
+        probability: ``float32 [H, W]``, the match map.
         points: ``float32 [n, 2]``, ``(x, y)``.
         clusters: ``int32 [n]``.
         proposals: All decoded masks.
+        merged: What stayed of them.
     """
 
-    mask: Mask
     probability: Map
     points: Float[np.ndarray, "n 2"]
     clusters: Int32[np.ndarray, " n"]
     proposals: Proposals
+    merged: Merged
 
 
 def probability_map(found: MatchMap, cut: Cut, grid: PatchGrid, *, sharpness: float) -> Map:
@@ -62,6 +64,7 @@ def propose(
     *,
     config: SoftmatcherConfig,
     key: jax.Array,
+    clock: Clock,
 ) -> Draft:
     """Samples points from a match map, groups them, decodes a proposal per group and merges.
 
@@ -72,6 +75,7 @@ def propose(
         generator: Decodes the prompts.
         config: Settings.
         key: Random key.
+        clock: Books the time of the stages.
     """
     grid = encoded.features.grid
     probability = probability_map(found, cut, grid, sharpness=config.decision.sharpness)
@@ -81,10 +85,16 @@ def propose(
         sample_step(found, above, centres, key, shape=grid.shape, config=config.prompting)
     )
     xy = centres[points.indices]
-    prompts = prompts_from_clusters(xy, clusters)
+    if config.prompting.prompts == "clusters":
+        prompts = prompts_from_clusters(xy, clusters)
+    else:
+        prompts = prompts_from_points(xy[points.valid])
+    clock.lap("sample")
     if prompts:
         proposals = generator.decode(encoded.embedding, prompts, prior=probability)
     else:  # a blank picture: nothing stands out, so there is nothing to ask for
         proposals = Proposals.empty(encoded.image_size)
-    mask = merge(proposals, min_score=config.decision.min_score, size=encoded.image_size)
-    return Draft(mask, probability, xy[points.valid], clusters.assignment[points.valid], proposals)
+    clock.lap("decode")
+    merged = merge(proposals, prompts, probability, config.decision)
+    clock.lap("merge")
+    return Draft(probability, xy[points.valid], clusters.assignment[points.valid], proposals, merged)

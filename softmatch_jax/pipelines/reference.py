@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from jaxtyping import Float
 
 from softmatch_jax._checks import InputError
 from softmatch_jax._types import Mask, Size
-from softmatch_jax.matching import Moments
+from softmatch_jax.matching import Moments, ReferenceState
 from softmatch_jax.models import PatchFeatures
 from softmatch_jax.pipelines.match_step import ReferenceArrays, picture_moments
 from softmatch_jax.prompting import Seeds, pool_mask
@@ -35,12 +36,14 @@ class Encoded:
         image_size: ``(H, W)``.
         features: Patch features, a batch of one.
         embedding: What the mask generator made of the picture.
+        text_features: Patch features that text can be compared with, where the pipeline takes texts.
     """
 
     models: tuple[str, str]
     image_size: Size
     features: PatchFeatures
     embedding: Any
+    text_features: PatchFeatures | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -54,7 +57,7 @@ class Reference:
         encoded: The encoded picture.
         foreground: ``float32 [h * w]``, weight of each patch as part of the object.
         background: ``float32 [h * w]``, weight of each patch as part of its surroundings.
-        moments: Moments of the picture's features.
+        states: What matching methods have kept of it so far, by method and whether with surroundings.
     """
 
     class_name: str
@@ -63,7 +66,13 @@ class Reference:
     encoded: Encoded
     foreground: Float[np.ndarray, " T"]
     background: Float[np.ndarray, " T"]
-    moments: Moments
+    states: dict[tuple[str, bool], ReferenceState] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Moments of the picture's features, which whitening needs; computed when first asked for."""
+        features = self.encoded.features
+        return picture_moments(features.flat(), jnp.asarray(features.valid.ravel()))
 
 
 def patch_weights(mask: Mask, negative: Mask, features: PatchFeatures) -> tuple[np.ndarray, np.ndarray]:
@@ -110,8 +119,14 @@ def check_same_models(*encoded: Encoded) -> None:
         )
 
 
-def stack_references(references: Sequence[Reference]) -> tuple[tuple[str, ...], ReferenceArrays]:
+def stack_references(
+    references: Sequence[Reference], *, whiten: bool = True
+) -> tuple[tuple[str, ...], ReferenceArrays]:
     """Puts references together, several to a class, padded to a power of two of them.
+
+    Args:
+        references: One or more.
+        whiten: Whether their moments will be needed.
 
     Returns:
         Class names in order of first appearance, and the arrays.
@@ -138,7 +153,9 @@ def stack_references(references: Sequence[Reference]) -> tuple[tuple[str, ...], 
     counts = np.array([sum(r.class_name == name for r in references) for name in names], np.float32)
     flat = [reference.encoded.features.flat() for reference in references]
     flat += [jnp.zeros_like(flat[0])] * (bucket - len(flat))
-    summed = jax.tree.map(lambda *m: sum(m) / len(m), *[reference.moments for reference in references])
+    summed = None
+    if whiten:
+        summed = jax.tree.map(lambda *m: sum(m) / len(m), *[reference.moments for reference in references])
     arrays = ReferenceArrays(
         features=jnp.concatenate(flat),
         foreground=jnp.asarray(foreground.reshape(len(names), -1)),
@@ -150,7 +167,7 @@ def stack_references(references: Sequence[Reference]) -> tuple[tuple[str, ...], 
 
 
 def make_reference(class_name: str, mask: Mask, seeds: Seeds, encoded: Encoded) -> Reference:
-    """Pools the mask to patches and takes the picture's moments.
+    """Pools the mask to patches.
 
     Raises:
         InputError: The mask covers no patch.
@@ -166,5 +183,4 @@ def make_reference(class_name: str, mask: Mask, seeds: Seeds, encoded: Encoded) 
         encoded=encoded,
         foreground=foreground,
         background=background,
-        moments=picture_moments(encoded.features.flat(), jnp.asarray(encoded.features.valid.ravel())),
     )

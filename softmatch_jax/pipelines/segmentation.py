@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int32
+from jaxtyping import Float, Int, Int32
 
 from softmatch_jax._checks import InputError
 from softmatch_jax._types import IndexedMask, Map, Mask, Size
@@ -42,12 +42,16 @@ class ClassSegmentation:
         instance_labels: ``int32 [H, W]``; pixel value ``i`` belongs to ``instances[i - 1]``.
         match_map: ``float32 [H, W]``, probability that a pixel is on the object, after matching and
             before mask proposals.
+        confidence: ``float32 [H, W]`` in ``[0, 1]``, how sure it is that a pixel is on the object, after mask
+            proposals: the best proposal's trust times the certainty of its outline. Also given where the
+            class is absent and the mask therefore empty.
         log_evidence: Log of the mean unnormalised match, from the match map.
         resemblance: How much the find looks like the references: 1 alike, 0 no more than the
             surroundings do, or where nothing was found.
         points: ``float32 [n, 2]``, points ``(x, y)`` sampled from the match map.
         clusters: ``int32 [n]``, the cluster, and so the prompt, of each point.
         proposals: All decoded masks, those discarded included.
+        kept: ``int [k]``, which of them stayed, best first.
         absent: Whether the object seems not to be in the target.
         reason: Why it seems absent, or None.
     """
@@ -58,11 +62,13 @@ class ClassSegmentation:
     instances: tuple[Instance, ...]
     instance_labels: Int32[np.ndarray, "H W"]
     match_map: Map
+    confidence: Map
     log_evidence: float
     resemblance: float
     points: Float[np.ndarray, "n 2"]
     clusters: Int32[np.ndarray, " n"]
     proposals: Proposals
+    kept: Int[np.ndarray, " k"]
     absent: bool
     reason: str | None = None
 
@@ -80,7 +86,8 @@ class Segmentation:
         image_size: ``(H, W)`` of the target.
         classes: One entry per class, in the order of their index.
         labels: ``uint8 [H, W]``, the class index of each pixel, 0 for background; no overlaps.
-        timings: Seconds spent in each step.
+        timings: Seconds spent in each stage: references, encode, match, sample, decode, merge, verify,
+            assemble.
     """
 
     image_size: Size

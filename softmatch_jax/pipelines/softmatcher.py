@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from softmatch_jax._checks import InputError, check_finite, check_image
+from softmatch_jax._checks import InputError, check_image
 from softmatch_jax._types import Image, Mask
 from softmatch_jax.models import DenseDescriptor, FeatureExtractor, GrabCut, MaskGenerator
+from softmatch_jax.pipelines.clock import Clock
 from softmatch_jax.pipelines.completing import complete_mask
-from softmatch_jax.pipelines.config import SoftmatcherConfig
-from softmatch_jax.pipelines.match_step import match_step, resemblance_step
-from softmatch_jax.pipelines.merging import resolve_classes, split_instances
+from softmatch_jax.pipelines.config import DecisionConfig, ModelsConfig, SoftmatcherConfig
+from softmatch_jax.pipelines.encoding import cached_embedding, cached_features
+from softmatch_jax.pipelines.feature_cache import FeatureCache
+from softmatch_jax.pipelines.foundation import load_models
+from softmatch_jax.pipelines.locating import TextFactor, class_states, locate
+from softmatch_jax.pipelines.match_step import resemblance_step
+from softmatch_jax.pipelines.merging import measure_instances, resolve_classes, split_instances
 from softmatch_jax.pipelines.proposing import Draft, propose
 from softmatch_jax.pipelines.reference import (
     Encoded,
@@ -26,6 +31,7 @@ from softmatch_jax.pipelines.reference import (
     stack_references,
 )
 from softmatch_jax.pipelines.segmentation import ClassSegmentation, Segmentation
+from softmatch_jax.pipelines.texts import TextModel, text_factor
 from softmatch_jax.prompting import Annotation, MaskAnnotation, pool_mask, seeds
 
 
@@ -40,16 +46,38 @@ class Softmatcher:
         features: Maps pictures to patch features.
         masks: Turns prompts into masks.
         config: Settings.
+        text: Compares pictures with phrases, where text prompts are wanted.
+        cache: Keeps what the models make of a picture, so that no picture is encoded twice.
     """
 
     features: FeatureExtractor
     masks: MaskGenerator
     config: SoftmatcherConfig = field(default_factory=SoftmatcherConfig)
+    text: TextModel | None = None
+    cache: FeatureCache | None = None
 
     @classmethod
     def embedded(cls, config: SoftmatcherConfig | None = None) -> Softmatcher:
         """The pair that needs no weights: a dense colour and gradient descriptor, and GrabCut."""
         return cls(DenseDescriptor(), GrabCut(), config or SoftmatcherConfig())
+
+    @classmethod
+    def foundation(
+        cls, models: ModelsConfig | None = None, config: SoftmatcherConfig | None = None, **changes: Any
+    ) -> Softmatcher:
+        """DINOv2 and SAM, as in the paper; CLIP where text prompts are wanted.
+
+        Args:
+            models: Which models, and how they run.
+            config: Settings; :meth:`SoftmatcherConfig.foundation` when ``None``.
+            changes: Fields of :class:`ModelsConfig` to change, such as ``masks="facebook/sam-vit-huge"``.
+
+        Raises:
+            InputError: A package of the extra ``foundation`` is missing, or a model is not to be had.
+        """
+        loaded = load_models(replace(models or ModelsConfig(), **changes))
+        settings = config or SoftmatcherConfig.foundation()
+        return cls(loaded.features, loaded.masks, settings, loaded.text, loaded.cache)
 
     def encode(self, image: Image) -> Encoded:
         """Runs both models on a picture.
@@ -58,15 +86,13 @@ class Softmatcher:
             InputError: ``image`` is not ``uint8 [H, W, 3]``, or its features are not finite.
         """
         check_image("image", image)
-        features = self.features(image[None])
-        check_finite(
-            f"features from {self.features.name}",
-            features.values,
-            "expected finite features (the model or its weights are broken for this picture).",
-        )
-        height, width = image.shape[:2]
+        size = (image.shape[0], image.shape[1])
         return Encoded(
-            (self.features.name, self.masks.name), (height, width), features, self.masks.encode(image)
+            (self.features.name, self.masks.name),
+            size,
+            cached_features(self.features, image, self.cache),
+            cached_embedding(self.masks, image, self.cache),
+            None if self.text is None else cached_features(self.text, image, self.cache),
         )
 
     def reference(
@@ -96,7 +122,12 @@ class Softmatcher:
         return make_reference(class_name, mask, marked, encoded)
 
     def segment(
-        self, target: Image | Encoded, references: Sequence[Reference] | Reference, *, key: jax.Array
+        self,
+        target: Image | Encoded,
+        references: Sequence[Reference] | Reference,
+        *,
+        key: jax.Array,
+        texts: Mapping[str, str] | None = None,
     ) -> Segmentation:
         """Finds the references' classes in a target.
 
@@ -104,36 +135,55 @@ class Softmatcher:
             target: ``uint8 [H, W, 3]``, or what :meth:`encode` returned for it.
             references: One or more, of one or more classes.
             key: Random key; the same key gives the same result.
+            texts: A phrase for some of the classes, whose map joins the match map
+                (``matching.text_weight``).
 
         Raises:
-            InputError: The target is not a picture, there are no references, or another model encoded
-                them.
+            InputError: The target is not a picture, there are no references, another model encoded
+                them, or there is a text and no model for it.
         """
         if not isinstance(key, jax.Array):
             raise InputError(f"key is {key!r}; expected a random key, such as jax.random.key(0).")
-        clock = _Clock()
+        clock = Clock()
+        matching, size_factor = self.config.matching, self.config.decision.size_factor
         chosen = [references] if isinstance(references, Reference) else list(references)
-        names, arrays = stack_references(chosen)
+        names, arrays = stack_references(chosen, whiten=matching.whiten)
+        states = class_states(names, chosen, matching)
         clock.lap("references")
         encoded = target if isinstance(target, Encoded) else self.encode(target)
         check_same_models(chosen[0].encoded, encoded)
         clock.lap("encode")
-        flat, valid = encoded.features.flat(), jnp.asarray(encoded.features.valid.ravel())
-        factor = jnp.float32(self.config.decision.size_factor)
-        matched = jax.device_get(match_step(arrays, flat, valid, factor, config=self.config.matching))
+        text = self._text_factor(texts, names, encoded)
+        matched = locate(
+            arrays, states, encoded.features, config=matching, size_factor=size_factor, text=text
+        )
         clock.lap("match")
         drafts = []
         for row, row_key in enumerate(jax.random.split(key, len(names))):
             found, cut = jax.tree.map(lambda leaf, row=row: leaf[row], matched)
-            drafts.append(propose(encoded, found, cut, self.masks, config=self.config, key=row_key))
-        clock.lap("masks")
-        shares = np.stack([pool_mask(draft.mask, encoded.features.grid).ravel() for draft in drafts])
-        likeness = np.asarray(
-            resemblance_step(arrays, flat, valid, jnp.asarray(shares), config=self.config.matching)
-        )
+            drafts.append(
+                propose(encoded, found, cut, self.masks, config=self.config, key=row_key, clock=clock)
+            )
+        shares = np.stack([pool_mask(draft.merged.mask, encoded.features.grid).ravel() for draft in drafts])
+        flat, valid = encoded.features.flat(), jnp.asarray(encoded.features.valid.ravel())
+        likeness = np.asarray(resemblance_step(arrays, flat, valid, jnp.asarray(shares), config=matching))
         clock.lap("verify")
-        evidence = matched[0].log_evidence
+        evidence = np.asarray(matched[0].log_evidence)
         return self._assemble(names, drafts, evidence, likeness, encoded, clock)
+
+    def _text_factor(
+        self, texts: Mapping[str, str] | None, names: Sequence[str], encoded: Encoded
+    ) -> TextFactor | None:
+        """The maps of the text prompts, if there are any."""
+        if not texts:
+            return None
+        if self.text is None or encoded.text_features is None:
+            raise InputError(
+                "A text prompt was given, but the target was not encoded by a text model; expected a "
+                "Softmatcher with one (Softmatcher.foundation(text_model='openai/clip-vit-base-patch32'))."
+            )
+        grid = encoded.features.grid
+        return text_factor(texts, names, self.text, encoded.text_features, grid, self.config.matching)
 
     def _assemble(
         self,
@@ -142,7 +192,7 @@ class Softmatcher:
         log_evidence: np.ndarray,
         likeness: np.ndarray,
         encoded: Encoded,
-        clock: _Clock,
+        clock: Clock,
     ) -> Segmentation:
         """Drops what is absent, lets classes compete for pixels, and separates instances."""
         decision = self.config.decision
@@ -152,7 +202,8 @@ class Softmatcher:
         ]
         empty = np.zeros(encoded.image_size, bool)
         masks = [
-            draft.mask if reason is None else empty for draft, reason in zip(drafts, reasons, strict=True)
+            draft.merged.mask if reason is None else empty
+            for draft, reason in zip(drafts, reasons, strict=True)
         ]
         labels = resolve_classes(masks, [draft.probability for draft in drafts])
         classes = tuple(
@@ -164,7 +215,7 @@ class Softmatcher:
                 log_evidence=float(evidence),
                 resemblance=float(alike),
                 reason=reason,
-                min_area=decision.min_area,
+                decision=decision,
             )
             for index, (name, draft, evidence, alike, reason) in enumerate(
                 zip(names, drafts, log_evidence, likeness, reasons, strict=True), start=1
@@ -172,7 +223,7 @@ class Softmatcher:
         )
         for entry in classes:  # pieces too small to count go back to the background
             labels[(labels == entry.index) & ~entry.mask] = 0
-        clock.lap("merge")
+        clock.lap("assemble")
         return Segmentation(
             image_size=encoded.image_size, classes=classes, labels=labels, timings=clock.seconds
         )
@@ -187,12 +238,19 @@ def _class_segmentation(
     log_evidence: float,
     resemblance: float,
     reason: str | None,
-    min_area: float,
+    decision: DecisionConfig,
 ) -> ClassSegmentation:
     """Separates the pixels a class has won into instances."""
-    pieces, instances = split_instances(pixels, draft.probability, min_area=min_area)
-    if reason is None and not instances:
-        reason = f"every piece of {name!r} is smaller than min_area={min_area:g} of the picture"
+    least = decision.min_area
+    if decision.instances == "groups" and reason is None:
+        groups = np.where(pixels, draft.merged.pieces, 0)
+        pieces, instances = measure_instances(groups, draft.probability, min_area=least)
+    else:
+        pieces, instances = split_instances(pixels, draft.probability, min_area=least)
+    if reason is None and not pixels.any():
+        reason = f"whatever looks like {name!r} looks more like another class"
+    elif reason is None and not instances:
+        reason = f"every piece of {name!r} is smaller than min_area={least:g} of the picture"
     return ClassSegmentation(
         name=name,
         index=index,
@@ -200,11 +258,13 @@ def _class_segmentation(
         instances=instances,
         instance_labels=pieces,
         match_map=draft.probability,
+        confidence=draft.merged.confidence,
         log_evidence=log_evidence,
         resemblance=resemblance,
         points=draft.points,
         clusters=draft.clusters,
         proposals=draft.proposals,
+        kept=draft.merged.kept,
         absent=reason is not None,
         reason=reason,
     )
@@ -212,27 +272,12 @@ def _class_segmentation(
 
 def _absence(draft: Draft, likeness: float, least: float, name: str) -> str | None:
     """Why the class seems absent, or None."""
-    if not len(draft.proposals.masks):
+    if not len(draft.points):
         return f"no part of the target stands out as {name!r}"
-    if not draft.mask.any():
-        best = float(draft.proposals.scores.max())
-        return f"no proposal for {name!r} scores above min_score (the best scores {best:.2f})"
+    if draft.merged.reason is not None:
+        return f"nothing is left of {name!r}: {draft.merged.reason}"
     if likeness < least:
         return (
             f"the best match resembles {name!r} by {likeness:.3f}, below decision.min_resemblance={least:g}"
         )
     return None
-
-
-class _Clock:
-    """Wall-clock seconds between laps."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        """Books the time since the last lap under ``name``."""
-        now = time.perf_counter()
-        self.seconds[name] = now - self._last
-        self._last = now

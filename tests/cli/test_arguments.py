@@ -8,6 +8,7 @@ from softmatch_jax._checks import InputError
 from softmatch_jax.cli.arguments import REFERENCE_OPTIONS, parse_segment, split_references
 from softmatch_jax.cli.config import ReferenceConfig, SegmentConfig
 from softmatch_jax.imaging import DEFAULT_MAX_PIXELS
+from softmatch_jax.pipelines import ModelsConfig, SoftmatcherConfig
 
 
 def test_groups_and_rest_are_separated():
@@ -51,7 +52,8 @@ def test_misplaced_words(words, sentence):
 def test_settings_are_parsed():
     words = (
         "t1 --reference a --class-name x --point 1,2.5 --negative-point=-1,0 t2 --json t3 "
-        "--matching.temperature 0.2 --matching.no-whiten -o out --reference b --box 1,2,3,4 -- -t4"
+        "--matching.temperature 0.2 --matching.no-whiten -o out --reference b "
+        "--box 1,2,3,4 -- -t4"
     )
     config, references = parse_segment(words.split())
     assert config.targets == ("t1", "t2", "t3", "-t4")
@@ -102,12 +104,86 @@ def test_help_shows_every_option_with_its_text(capsys, monkeypatch):
     text = capsys.readouterr().out
     assert all(option in text for option in REFERENCE_OPTIONS)
     names = {field.name.replace("_", "-") for field in dataclasses.fields(SegmentConfig)} - {
-        "targets", "matching", "prompting", "decision",
-    }  # fmt: skip
-    assert all(f"--{name}" in text for name in names)
+        "targets", "models", "matching", "prompting", "decision", "completion",
+    } | {field.name.replace("_", "-") for field in dataclasses.fields(ModelsConfig)} - {"norm"}  # fmt: skip
+    assert all(f"--{name}" in text for name in names) and "--no-norm" in text
     assert "--matching.temperature" in text and "Softmax temperature tau." in text
     assert "The picture that shows the object." in text
     assert max(map(len, text.splitlines())) <= 100
+
+
+GIVEN = ["t", "--reference", "a", "--mask", "m", "-o", "out"]
+
+
+def settings_of(*words):
+    config, _ = parse_segment([*GIVEN, *words])
+    return SoftmatcherConfig(
+        matching=config.matching,
+        prompting=config.prompting,
+        decision=config.decision,
+        completion=config.completion,
+    )
+
+
+def test_defaults_go_with_the_back_end():
+    foundation, graph = ["--backend", "foundation"], SoftmatcherConfig.graph()
+    assert settings_of() == settings_of("--backend", "embedded") == SoftmatcherConfig()
+    assert settings_of(*foundation) == settings_of("--backend=foundation") == SoftmatcherConfig.foundation()
+    assert settings_of("--variant", "clusters", *foundation) == SoftmatcherConfig.foundation()
+    assert settings_of("--variant", "graph", *foundation) == graph
+    assert settings_of("--variant=graph", *foundation, "--prompting.points", "9") == dataclasses.replace(
+        graph, prompting=dataclasses.replace(graph.prompting, points=9)
+    )
+
+
+def test_help_shows_the_defaults_of_the_back_end(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    shown = []
+    for words in ([], ["--backend", "foundation"], ["--backend=foundation", "--variant=graph"]):
+        with pytest.raises(SystemExit):
+            parse_segment([*words, "--help"])
+        (line,) = (line for line in capsys.readouterr().out.splitlines() if "Most points taken. " in line)
+        shown.append(line.split("default: ")[1].split(")")[0])
+    assert shown == ["128", "40", "64"]
+
+
+def test_models_are_parsed():
+    words = "--backend foundation --masks sam --features dino --no-norm --cache c --text_model clip --text a"
+    config, (reference,) = parse_segment([*GIVEN, *words.split(), "--text", "b=c d", "--size=28"])
+    assert reference.mask.name == "m" and config.models.masks == "sam"
+    models = {"masks": "sam", "features": "dino", "norm": False, "text_model": "clip", "size": 28}
+    changed = dataclasses.replace(ModelsConfig(), **models)
+    assert dataclasses.asdict(config.models) | {"cache": None} == dataclasses.asdict(changed)
+    assert config.models.cache.name == "c" and config.text == ("a", "b=c d")
+
+
+def test_masks_and_mask_are_not_confused():
+    with pytest.raises(InputError, match="--masks has no effect on the embedded models"):
+        parse_segment(["t", "--reference", "a", "--masks", "m", "-o", "out"])
+    with pytest.raises(InputError, match="--mask sam comes before any --reference"):
+        parse_segment(["t", "--backend", "foundation", "--mask", "sam", "-o", "out"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--features x", "--masks=x", "--text a", "--text_model x", "--variant graph", "--size 518",
+        "--offline", "--no-norm", "--cache c", "--completion.points 3", "--device cpu --backend embedded",
+    ],
+)  # fmt: skip
+def test_options_of_the_foundation_need_it(words):
+    option = words.replace("=", " ").split()[0].replace("_", "-")
+    with pytest.raises(InputError, match=f"^{option} has no effect.*--backend foundation"):
+        parse_segment([*GIVEN, *words.split()])
+    if "embedded" not in words:
+        parse_segment([*GIVEN, "--backend", "foundation", *words.split()])
+
+
+def test_a_back_end_that_is_none(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        parse_segment([*GIVEN, "--backend", "sam"])
+    assert "embedded" in capsys.readouterr().err
 
 
 def test_defaults():

@@ -19,6 +19,26 @@ def test_names_of_files():
     assert target_files("a", ["duck"]).maps == ("maps/a.png",)
 
 
+def test_confidence_only_where_it_is_wanted(tmp_path):
+    files = target_files("a", ["duck", "../cat"], confidence=True)
+    assert files.pictures == (*FILES.pictures, "confidence/a.duck.png", "confidence/a.___cat.png")
+    make_folders(tmp_path)
+    assert not (tmp_path / "confidence").exists()
+    make_folders(tmp_path, confidence=True)
+    assert (tmp_path / "confidence").is_dir()
+
+
+def test_a_map_of_confidence_is_in_the_way(tmp_path):
+    (tmp_path / "confidence").mkdir()
+    (tmp_path / "confidence" / "a.duck.png").write_text("mine")
+    files = target_files("a", ["duck", "../cat"], confidence=True)
+    with pytest.raises(InputError, match="was not made by softmatch"):
+        check_output(tmp_path, [files], (), resume=False, overwrite=False)
+    check(tmp_path)
+    with pytest.raises(InputError, match="lies among the results"):
+        check(tmp_path, [tmp_path / "confidence" / "b.png"])
+
+
 def test_an_absent_folder_and_foreign_files_are_fine(tmp_path):
     check(tmp_path / "new" / "out")
     assert not (tmp_path / "new").exists()

@@ -26,6 +26,8 @@ def test_a_record_is_read_as_written(tmp_path):
     write_record(tmp_path / "a.json", RECORD)
     assert read_record(tmp_path / "a.json") == RECORD
     assert RECORD.files() == ("masks/a.png", "overlays/a.jpg", "maps/a.png")
+    sure = {**ENTRY, "classes": [{**ENTRY["classes"][0], "confidence_map": "confidence/a.png"}]}
+    assert Record({}, sure, []).files()[2:] == ("maps/a.png", "confidence/a.png")
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ def test_results_say_what_was_done(command, shown, full, tmp_path, made):
         "softmatch", "seed", "settings", "models", "versions", "references", "classes", "targets", "timings",
         "summary",
     ]  # fmt: skip
+    assert document["settings"]["backend"] == "embedded"
     assert document["seed"] == 5 and document["settings"]["matching"] == asdict(MatchingConfig())
     assert set(document["versions"]) == {"python", "jax", "numpy", "opencv", "pillow"}
     assert document["classes"] == [{"index": 1, "name": "disc", "colour": [0, 158, 255]}]
@@ -54,6 +55,7 @@ def test_results_say_what_was_done(command, shown, full, tmp_path, made):
     target = document["targets"][0]
     found = target["classes"][0]
     assert target["size"] == [96, 96] and target["status"] == "ok" and not found["absent"]
+    assert 0.5 < found["confidence"] <= 1 and found["kept"] > 0 and "confidence_map" not in found
     assert found["area"] == sum(one["area"] for one in found["instances"])
     x0, y0, x1, y1 = found["instances"][0]["box"]
     assert abs(x0 - 42) < 4 and abs(x1 - 78) < 4 and abs(y0 - 22) < 4 and abs(y1 - 58) < 4
@@ -242,6 +244,16 @@ def test_a_write_that_fails_ends_the_run(command, shown, full, tmp_path, monkeyp
     monkeypatch.setattr(run, "write_pictures", fill)
     code, out, err = command("segment", *shown, *full, "-o", tmp_path / "out")
     assert (code, out) == (2, "") and "No space left" in err
+
+
+def test_a_target_that_changed_leaves_no_map_of_its_old_content(command, shown, tmp_path, full):
+    target, out = tmp_path / "x.png", tmp_path / "out"
+    shutil.copy(full[0], target)
+    command("segment", *shown, target, "-o", out, "--confidence")
+    assert (out / "confidence" / "x.png").exists()
+    shutil.copy(full[1], target)
+    assert command("segment", *shown, target, "-o", out, "--resume").code == 0
+    assert not (out / "confidence" / "x.png").exists() and (out / "maps" / "x.png").exists()
 
 
 def test_timings_are_the_only_difference(command, shown, full, tmp_path):

@@ -83,7 +83,7 @@ class SamConfig:
             ("dim by 8", self.dim, 8),
             ("dim by downsample * heads", self.dim, self.downsample * self.heads),
             ("mask_in_channels by 4", self.mask_in_channels, 4),
-            ("image_size by embedding_size", self.image_size, self.embedding_size),
+            ("image_size by 4 * embedding_size", self.image_size, 4 * self.embedding_size),
             ("encoder_dim by encoder_heads", self.encoder_dim, self.encoder_heads),
         ):
             if whole % parts:

@@ -45,6 +45,11 @@ def config_of(checkpoint: Checkpoint) -> SamConfig:
         except InputError as error:
             text = str(error)
             raise InputError(text if checkpoint.name in text else f"{checkpoint.name}: {text}") from None
+        except (AttributeError, TypeError, ValueError, ZeroDivisionError) as error:
+            raise InputError(
+                f"config.json of {checkpoint.name} does not describe a SAM model ({error}); expected the one "
+                "published with it (download it again)."
+            ) from error
     prefix = ENCODER_PREFIX["segment_anything"]
     tensors = read_tensors(checkpoint, prefix=(f"{prefix}blocks.", f"{prefix}patch_embed."))
     return SamConfig.from_segment_anything({name: tuple(tensor.shape) for name, tensor in tensors.items()})
@@ -90,7 +95,9 @@ def convert(
     shapes = {name: tuple(tensor.shape) for name, tensor in named.items()}
     compare(_decoder_shapes(config, source), shapes).check(where)
     arrays = {path: np.empty(leaf.shape, np.float32) for path, leaf in blank.items()}
-    for entry in decoder_entries(config, source):
+    entries = decoder_entries(config, source)
+    assert {entry.path for entry in entries} == set(blank)
+    for entry in entries:
         tensor, array = _as_numpy(named[entry.key]), arrays[entry.path]
         if entry.row is None:
             array[...] = tensor.transpose(entry.axes)

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from softmatch_jax._checks import InputError, check_shape
-from softmatch_jax.models.sam.layers import gelu
+from softmatch_jax.models.sam.layers import PRECISION, gelu
 from softmatch_jax.models.sam.mask_decoder import MaskDecoder
 from softmatch_jax.models.sam.model import Sam
 from softmatch_jax.models.sam.static_graph import StaticGraph, split
@@ -36,7 +36,6 @@ from softmatch_jax.models.sam.transformer import TwoWayBlock
 
 CHUNK = {"cpu": 1, "gpu": 32, "tpu": 32}
 """Prompts that go through the image-sized arrays together, by platform."""
-
 
 SMALLEST_BUCKET = 8
 """Room for prompts in the compiled program, beyond a single one; only those that are there cost time."""
@@ -146,9 +145,8 @@ def _masks(decoder: MaskDecoder, rows: Array, weights: Array) -> Array:
     bias = jax.lax.optimization_barrier(jnp.tile(fine.bias[...], (1, 4)))  # type: ignore[no-untyped-call]
     x = gelu(product(x, fine.kernel[...].reshape(middle, -1)) + bias)
     # One column for each of the four pixels and each mask.
-    columns = jnp.einsum("mc,pq->pcqm", weights, jnp.eye(4, dtype=weights.dtype)).reshape(
-        4 * outputs, 4 * count
-    )
+    four = jnp.eye(4, dtype=weights.dtype)
+    columns = jnp.einsum("mc,pq->pcqm", weights, four, precision=PRECISION).reshape(4 * outputs, 4 * count)
     logits = product(x, columns).reshape(side, side, 2, 2, 2, 2, count)
     return logits.transpose(6, 0, 2, 4, 1, 3, 5).reshape(count, 4 * side, 4 * side)
 
@@ -248,6 +246,7 @@ class FastDecoder:
         valid: Bool[Array, "P n"] | None = None,
         *,
         masks: tuple[int, ...] = (0,),
+        count: int | None = None,
     ) -> tuple[Float[Array, "P m 4*h 4*w"], Float[Array, "P m"]]:
         """Mask logits and predicted IoU for every prompt.
 
@@ -256,17 +255,16 @@ class FastDecoder:
             sparse: Tokens of the prompts, padded to one length.
             valid: False on padding; all true when ``None``.
             masks: Masks wanted: 0 for a clear prompt, ``1, 2, 3`` for an ambiguous one.
+            count: How many of the prompts there are, where they have been padded to a :meth:`bucket`
+                already; the answers to the others are zero. All of them when ``None``.
 
         Raises:
             InputError: The shapes do not fit, there is no prompt, or a mask is asked for that the model
                 does not have.
         """
-        count = self._check(sparse, valid, masks)
-        bucket = 1 << (count - 1).bit_length()
-        chunk = min(self.chunk, bucket)
-        padded = -(-bucket // chunk) * chunk
+        given = self._check(sparse, valid, masks)
         valid = jnp.ones(sparse.shape[:2], bool) if valid is None else jnp.asarray(valid)
-        more = padded - count
+        more = self.bucket(given) - given if count is None else 0
         if more:
             sparse = jnp.pad(jnp.asarray(sparse), ((0, more), (0, 0), (0, 0)))
             valid = jnp.pad(valid, ((0, more), (0, 0)))
@@ -276,11 +274,17 @@ class FastDecoder:
             shared,
             jnp.asarray(sparse),
             valid,
-            jnp.int32(count),
+            jnp.int32(given if count is None else count),
             masks=tuple(masks),
-            chunk=chunk,
+            chunk=min(self.chunk, len(sparse)),
         )
-        return (logits[:count], iou[:count]) if more else (logits, iou)
+        return (logits[:given], iou[:given]) if more else (logits, iou)
+
+    def bucket(self, count: int) -> int:
+        """The number of prompts to pad ``count`` to, so that few programs are compiled."""
+        size = 1 if count == 1 else max(SMALLEST_BUCKET, 1 << (count - 1).bit_length())
+        chunk = min(self.chunk, size)
+        return -(-size // chunk) * chunk
 
     def _check(self, sparse: Any, valid: Any, masks: tuple[int, ...]) -> int:
         check_shape("sparse", sparse, (None, None, self.config.dim), "prompts, tokens, channels")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array
 
 from softmatch_jax._checks import InputError, check_finite, check_image, check_positive, check_shape
 from softmatch_jax._types import Image, Map, Size
@@ -25,8 +24,9 @@ from softmatch_jax.models.preprocessing import (
     normalise,
     resize_picture,
 )
-from softmatch_jax.models.proposals import Proposals
+from softmatch_jax.models.proposals import Proposals, stability_scores
 from softmatch_jax.models.sam.convert import config_of, load_sam
+from softmatch_jax.models.sam.embedding import SamEmbedding, explain_out_of_memory
 from softmatch_jax.models.sam.fast_decoder import FastDecoder, SharedImage
 from softmatch_jax.models.sam.image_encoder_torch import TorchImageEncoder
 from softmatch_jax.models.sam.model import Sam
@@ -70,28 +70,6 @@ class SamGeneratorConfig:
             )
         if self.chunk is not None:
             check_positive("SamGeneratorConfig.chunk", self.chunk)
-
-
-@dataclass(frozen=True, eq=False)
-class SamEmbedding:
-    """A picture as SAM sees it.
-
-    Attributes:
-        rows: ``float32 [N, dim]``, the image embedding in row-major order.
-        input_size: ``(h, w)`` that the picture has within the square the encoder sees.
-        image_size: ``(H, W)`` of the picture.
-        decoder: Computes what the prompts on it share.
-    """
-
-    rows: Float[Array, "N dim"]
-    input_size: Size
-    image_size: Size
-    decoder: FastDecoder = field(repr=False)
-
-    @cached_property
-    def shared(self) -> SharedImage:
-        """What all prompts without a mask share; computed when first asked for."""
-        return self.decoder.share(self.rows)
 
 
 class SamMaskGenerator:
@@ -138,7 +116,7 @@ class SamMaskGenerator:
             config: Settings; the defaults when ``None``.
 
         Raises:
-            InputError: The checkpoint is not to be had, damaged, or of another network.
+            InputError: The checkpoint cannot be found, damaged, or of another network.
         """
         config = config or SamGeneratorConfig()
         checkpoint = locate(name, revision=revision, offline=offline)
@@ -150,12 +128,12 @@ class SamMaskGenerator:
     @property
     def name(self) -> str:
         """Checkpoint and settings in one line, without what leaves the result as it is."""
-        return f"{self._source[:-1]}, masks={self.config.masks})"
+        return f"sam({self._source}, masks={self.config.masks})"
 
     @property
     def embedding_name(self) -> str:
         """What decides an embedding: the checkpoint and how its encoder runs."""
-        return self._source
+        return f"sam({self._source})"
 
     @property
     def promptable(self) -> bool:
@@ -177,7 +155,7 @@ class SamMaskGenerator:
         pixels = np.pad(pixels, [(0, 0), (0, 0), (0, side - size[0]), (0, side - size[1])])
         rows = self._encoder(pixels)[0]
         check_finite(
-            f"the embedding from {self._source}",
+            f"the embedding from {self.embedding_name}",
             rows,
             "expected finite numbers (the weights are broken, or float16 overflows: choose dtype float32).",
         )
@@ -210,28 +188,36 @@ class SamMaskGenerator:
         """
         if not prompts:
             raise InputError("decode got no prompts; expected at least one.")
-        answers: list[_Answer] = []
-        plain = [index for index, prompt in enumerate(prompts) if prompt.logits is None]
-        for start in range(0, len(plain), BLOCK):
-            answers += self._block(embedding, embedding.shared, prompts, plain[start : start + BLOCK])
-        for index, prompt in enumerate(prompts):
-            if prompt.logits is not None:
-                answers += self._block(embedding, self._corrected(embedding, prompt), prompts, [index])
-        answers.sort(key=lambda answer: answer.prompt)
-        return self._proposals(embedding, answers)
-
-    def _masks(self) -> tuple[int, ...]:
-        """Masks that are decoded; all of them where prompts differ in which they want."""
-        every = tuple(range(self._sizes.mask_tokens))
-        return {"auto": every, "single": every[:1], "multiple": every[1:]}[self.config.masks]
+        wanted = [self._wanted(prompt) for prompt in prompts]
+        starts = np.concatenate([[0], np.cumsum([len(masks) for masks in wanted])])
+        side = 4 * self._sizes.embedding_size
+        logits = np.empty((starts[-1], side, side), np.float32)
+        scores = np.empty(starts[-1], np.float32)
+        with explain_out_of_memory(self._decoder.chunk):
+            for block, shared in self._blocks(embedding, prompts):
+                for index, *answer in self._answers(embedding, shared, prompts, block):
+                    places = slice(starts[index], starts[index + 1])
+                    logits[places], scores[places] = answer
+        answered = np.repeat(np.arange(len(prompts), dtype=np.int32), np.diff(starts))
+        return self._proposals(embedding, logits, scores, answered)
 
     def _wanted(self, prompt: Prompt) -> tuple[int, ...]:
-        """Which of the decoded masks a prompt wants, by their place among them."""
-        masks = self._masks()
-        if self.config.masks != "auto":
-            return tuple(range(len(masks)))
+        """The masks that a prompt wants."""
+        every = tuple(range(self._sizes.mask_tokens))
         clear = len(prompt.points) > 1 or prompt.box is not None or prompt.logits is not None
-        return (0,) if clear else tuple(range(1, len(masks)))
+        single = clear if self.config.masks == "auto" else self.config.masks == "single"
+        return every[:1] if single else every[1:]
+
+    def _blocks(
+        self, embedding: SamEmbedding, prompts: Sequence[Prompt]
+    ) -> Iterator[tuple[list[int], SharedImage]]:
+        """The prompts that are decoded together, and what they share."""
+        plain = [index for index, prompt in enumerate(prompts) if prompt.logits is None]
+        for start in range(0, len(plain), BLOCK):
+            yield plain[start : start + BLOCK], embedding.shared
+        for index, prompt in enumerate(prompts):
+            if prompt.logits is not None:
+                yield [index], self._corrected(embedding, prompt)
 
     def _corrected(self, embedding: SamEmbedding, prompt: Prompt) -> SharedImage:
         side = 4 * self._sizes.embedding_size
@@ -239,81 +225,45 @@ class SamMaskGenerator:
         dense = _embed_mask(self._graph, self._state, jnp.asarray(prompt.logits, jnp.float32))
         return self._decoder.share(embedding.rows, dense)
 
-    def _block(
-        self,
-        embedding: SamEmbedding,
-        shared: SharedImage,
-        prompts: Sequence[Prompt],
-        indices: Sequence[int],
-    ) -> list[_Answer]:
-        """Decodes some of the prompts."""
+    def _answers(
+        self, embedding: SamEmbedding, shared: SharedImage, prompts: Sequence[Prompt], block: Sequence[int]
+    ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Decodes a block, and yields for each prompt its index, logits and scores of the masks it wants."""
         ratio = np.divide(embedding.input_size, embedding.image_size)[::-1].astype(np.float32)
-        xy, labels, valid = pad_tokens([model_tokens(prompts[index], ratio) for index in indices])
-        with _explain_out_of_memory(self._decoder.chunk):
-            sparse = _encode_points(self._graph, self._state, xy, labels)
-            decoded = self._decoder.decode(shared, sparse, jnp.asarray(valid), masks=self._masks())
-            logits, iou = jax.device_get(decoded)
-        return [
-            _Answer(index, logits[row, mask], float(iou[row, mask]))
-            for row, index in enumerate(indices)
-            for mask in self._wanted(prompts[index])
-        ]
+        tokens = [model_tokens(prompts[index], ratio) for index in block]
+        xy, labels, valid = pad_tokens(tokens, self._decoder.bucket(len(tokens)))
+        wanted = {index: self._wanted(prompts[index]) for index in block}
+        masks = next(iter(wanted.values()))
+        if any(other != masks for other in wanted.values()):
+            masks = tuple(range(self._sizes.mask_tokens))  # one program for all mixtures
+        sparse = _encode_points(self._graph, self._state, xy, labels)
+        decoded = self._decoder.decode(shared, sparse, jnp.asarray(valid), masks=masks, count=len(tokens))
+        logits, iou = jax.device_get(decoded)
+        for row, index in enumerate(block):
+            chosen = [masks.index(mask) for mask in wanted[index]]
+            yield index, logits[row, chosen], iou[row, chosen]
 
-    def _proposals(self, embedding: SamEmbedding, answers: Sequence[_Answer]) -> Proposals:
-        scale = self._sizes.patch_size // 4
-        logits = np.stack([answer.logits for answer in answers])
+    def _proposals(
+        self, embedding: SamEmbedding, logits: np.ndarray, scores: np.ndarray, prompts: np.ndarray
+    ) -> Proposals:
         made = Proposals(
             logits=logits,
-            scores=np.array([answer.iou for answer in answers], np.float32),
-            stability=np.ones(len(answers), np.float32),
-            prompts=np.array([answer.prompt for answer in answers], np.int32),
+            scores=scores,
+            stability=np.ones(len(scores), np.float32),
+            prompts=prompts,
             image_size=embedding.image_size,
             content=embedding.input_size,
-            scale=scale,
+            scale=self._sizes.patch_size // 4,
         )
-        made.stability[:] = _stability(logits, made.inside)
-        return made
+        return replace(made, stability=stability_scores(logits, made.inside, STABILITY_OFFSET))
 
     def _input_size(self, image_size: Size) -> Size:
         return fit_longest(image_size, self._sizes.image_size)
 
 
-@dataclass(frozen=True, eq=False)
-class _Answer:
-    """One mask of one prompt."""
-
-    prompt: int
-    logits: Float[np.ndarray, "h w"]
-    iou: float
-
-
 def _source(checkpoint: Checkpoint, encoder: TorchImageEncoder) -> str:
     dtype = str(encoder.model.dtype).removeprefix("torch.")
-    return f"sam({checkpoint.name}@{checkpoint.revision}, dtype={dtype}, preprocessing={PREPROCESSING})"
-
-
-def _stability(logits: Float[np.ndarray, "n h w"], inside: Bool[np.ndarray, "h w"]) -> np.ndarray:
-    """IoU of each mask at a raised and at a lowered threshold; 0 where the lowered one finds nothing."""
-    strict, loose = (
-        np.count_nonzero((logits > offset) & inside, axis=(1, 2))
-        for offset in (STABILITY_OFFSET, -STABILITY_OFFSET)
-    )
-    return strict / np.maximum(loose, 1)
-
-
-@contextmanager
-def _explain_out_of_memory(chunk: int) -> Iterator[None]:
-    """Says which knob to turn when the accelerator that decodes has no memory left."""
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise InputError(
-            f"The {jax.default_backend()} ran out of memory decoding {chunk} prompts at a time; set "
-            "SamGeneratorConfig.chunk lower, or leave JAX more of it (XLA_CLIENT_MEM_FRACTION, or "
-            "XLA_PYTHON_CLIENT_PREALLOCATE=false where torch shares the device)."
-        ) from error
+    return f"{checkpoint.name}@{checkpoint.revision}, dtype={dtype}, preprocessing={PREPROCESSING}"
 
 
 @partial(jax.jit, static_argnames="graph")

@@ -95,8 +95,9 @@ class TorchImageEncoder:
             given = torch.tensor(np.ascontiguousarray(pixels)).to(self.device, self.model.dtype)
             embedding = self.model(given).last_hidden_state
             rows = embedding.permute(0, 2, 3, 1).flatten(1, 2).float().contiguous()
-        # Nobody else holds the result, so JAX may keep it.
-        return to_jax(rows, borrow=True)
+        # A copy: torch takes its memory back as soon as the last array that borrows it is dropped, which may
+        # be before what was asked of that array has been computed.
+        return to_jax(rows)
 
 
 def _vision_config(config: SamConfig) -> Any:

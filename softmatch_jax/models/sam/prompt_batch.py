@@ -25,15 +25,15 @@ def model_tokens(prompt: Prompt, ratio: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def pad_tokens(
-    tokens: Sequence[tuple[np.ndarray, np.ndarray]],
+    tokens: Sequence[tuple[np.ndarray, np.ndarray]], count: int
 ) -> tuple[Float[np.ndarray, "P n 2"], Int[np.ndarray, "P n"], Bool[np.ndarray, "P n"]]:
-    """Labelled points of several prompts, padded to one of few lengths."""
+    """Labelled points of several prompts, padded to ``count`` prompts and to one of few lengths."""
     longest = max(len(labels) for _, labels in tokens)
     last = TOKEN_STEPS[-1]
     length = next((step for step in TOKEN_STEPS if step >= longest), -(-longest // last) * last)
-    xy = np.zeros((len(tokens), length, 2), np.float32)
-    labels = np.full((len(tokens), length), NOT_A_POINT, np.int32)
-    valid = np.zeros((len(tokens), length), bool)
+    xy = np.zeros((count, length, 2), np.float32)
+    labels = np.full((count, length), NOT_A_POINT, np.int32)
+    valid = np.zeros((count, length), bool)
     for row, (points, kinds) in enumerate(tokens):
         xy[row, : len(points)], labels[row, : len(points)] = points, kinds
         valid[row, : len(points)] = True

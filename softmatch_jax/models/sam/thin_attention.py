@@ -123,14 +123,16 @@ def _spread(x: Float[Array, "T inner"], heads: int) -> Float[Array, "HT inner"]:
     """Row ``(h, t)`` holds head ``h``'s channels of token ``t``, and zero elsewhere."""
     count, inner = x.shape
     parts = x.reshape(count, heads, inner // heads)
-    return jnp.einsum("thc,hg->htgc", parts, jnp.eye(heads, dtype=x.dtype)).reshape(heads * count, inner)
+    eye = jnp.eye(heads, dtype=x.dtype)
+    return jnp.einsum("thc,hg->htgc", parts, eye, precision=PRECISION).reshape(heads * count, inner)
 
 
 def _gather(x: Float[Array, "HT inner"], heads: int) -> Float[Array, "T inner"]:
     """Takes head ``h``'s channels out of row ``(h, t)``; the opposite of :func:`_spread`."""
     count, inner = len(x) // heads, x.shape[1]
     parts = x.reshape(heads, count, heads, inner // heads)
-    return jnp.einsum("htgc,hg->thc", parts, jnp.eye(heads, dtype=x.dtype)).reshape(count, inner)
+    eye = jnp.eye(heads, dtype=x.dtype)
+    return jnp.einsum("htgc,hg->thc", parts, eye, precision=PRECISION).reshape(count, inner)
 
 
 product = partial(jnp.matmul, precision=PRECISION)

@@ -1,0 +1,168 @@
+"""The models behind a run: what can be checked of them beforehand, and loading them once."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TextIO
+
+from softmatch_jax._checks import InputError
+from softmatch_jax.cli.config import SegmentConfig
+from softmatch_jax.pipelines import CacheConfig, FeatureCache, ModelsConfig, Softmatcher, SoftmatcherConfig
+
+_PATCH = 14  # side of the patches of every DINOv2
+_CACHE_WARNING = "Features cannot be stored"
+
+
+def parse_texts(texts: Sequence[str], classes: Sequence[str]) -> dict[str, str]:
+    """The phrase for each class that has one.
+
+    Args:
+        texts: As typed: ``NAME=PHRASE``, or a phrase alone where there is one class.
+        classes: Names of all classes.
+
+    Raises:
+        InputError: A text names no class, a class twice, or holds no phrase.
+    """
+    phrases: dict[str, str] = {}
+    for text in texts:
+        # A name may hold the sign itself, so known names come first.
+        named = [name for name in classes if text.startswith(f"{name}=")]
+        if named:
+            name = max(named, key=len)
+            phrase = text[len(name) + 1 :]
+        elif "=" not in text and len(classes) == 1:
+            name, phrase = classes[0], text
+        else:
+            known = ", ".join(map(repr, classes))
+            raise InputError(
+                f"--text {text!r} names no class that has a reference; expected NAME=PHRASE with a NAME of "
+                f"{known}."
+            )
+        if not phrase.strip():
+            raise InputError(f"--text {text!r} is empty; expected a phrase, such as 'a yellow rubber duck'.")
+        if name in phrases:
+            raise InputError(
+                f"--text is given twice for the class {name!r}; expected one phrase for a class."
+            )
+        phrases[name] = phrase.strip()
+    return phrases
+
+
+def check_models(config: SegmentConfig) -> None:
+    """Checks of the foundation models what needs neither them nor the packages that run them.
+
+    Raises:
+        InputError: A setting is out of range, or a text and its model are not given together.
+    """
+    models = config.models
+    if config.backend != "foundation":
+        return
+    if models.size < _PATCH or models.size % _PATCH:
+        lower = max(models.size // _PATCH, 1) * _PATCH
+        near = f"{lower} or {lower + _PATCH}" if models.size >= _PATCH else f"{lower}"
+        raise InputError(
+            f"--size is {models.size}; expected a multiple of {_PATCH}, the side of DINOv2's patches (the "
+            f"nearest: {near})."
+        )
+    if config.text and models.text_model is None:
+        raise InputError(
+            f"--text {config.text[0]!r} is given without a model that reads it; expected one with it, such "
+            "as --text-model openai/clip-vit-base-patch32."
+        )
+    if models.text_model is not None and not config.text:
+        raise InputError(
+            "--text-model is given without a text; expected --text NAME=PHRASE with it (or leave it out)."
+        )
+    if models.text_model_revision is not None and models.text_model is None:
+        raise InputError("--text-model-revision is given without --text-model; expected them together.")
+
+
+def load_matcher(config: SegmentConfig, texts: Mapping[str, str], stream: TextIO | None) -> Softmatcher:
+    """Loads the models and puts the pipeline together.
+
+    Args:
+        config: Checked settings.
+        texts: The phrase for each class that has one.
+        stream: Where a terminal is told that models are being loaded.
+
+    Raises:
+        InputError: A package is missing, a model is not to be had, damaged or of another kind, or a
+            phrase is too long.
+    """
+    settings = SoftmatcherConfig(
+        matching=config.matching,
+        prompting=config.prompting,
+        decision=config.decision,
+        completion=config.completion,
+    )
+    if config.backend == "embedded":
+        return Softmatcher.embedded(settings)
+    models = config.models
+    if stream is not None and stream.isatty() and not config.quiet:
+        names = filter(None, (models.features, models.masks, models.text_model))
+        print(f"Loading {', '.join(names)} ...", file=stream, flush=True)
+    _find(models)
+    matcher = Softmatcher.foundation(models, settings)
+    if matcher.text is not None:
+        matcher.text.text_embeddings(list(texts.values()))  # raises where one is too long
+    return matcher
+
+
+def _find(models: ModelsConfig) -> None:
+    """Finds device, cache and all checkpoints before the first of them takes time and memory.
+
+    Raises:
+        InputError: One is not there.
+    """
+    from softmatch_jax.models.checkpoints import locate
+    from softmatch_jax.models.preprocessing import pick_device, pick_dtype
+
+    pick_dtype(models.dtype, pick_device(models.device))
+    FeatureCache(CacheConfig(folder=models.cache))
+    for name, revision in (
+        (models.features, models.features_revision),
+        (models.masks, models.masks_revision),
+        (models.text_model, models.text_model_revision),
+    ):
+        if name is not None:
+            locate(name, revision=revision, offline=True if models.offline else None)
+
+
+def cache_counts(matcher: Softmatcher) -> dict[str, int] | None:
+    """How often the cache had an answer and how often not; ``None`` without a cache."""
+    if matcher.cache is None:
+        return None
+    stats = matcher.cache.stats
+    return {"hits": stats.hits_memory + stats.hits_disk, "misses": stats.misses}
+
+
+@contextmanager
+def plain_warnings(stream: TextIO | None) -> Iterator[None]:
+    """Shows what the feature cache warns of as one line, without the place in the code.
+
+    Args:
+        stream: Where to; by default standard error as it then is.
+    """
+    show = warnings.showwarning
+
+    def show_line(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        there = stream or sys.stderr
+        if not str(message).startswith(_CACHE_WARNING):
+            show(message, category, filename, lineno, file, line)
+        elif there is not None:
+            print(f"softmatch: warning: {message}", file=there, flush=True)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", message=_CACHE_WARNING, category=RuntimeWarning)
+        warnings.showwarning = show_line
+        yield

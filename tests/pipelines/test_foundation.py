@@ -1,0 +1,144 @@
+"""DINOv2, SAM and CLIP put together, from tiny checkpoints: random weights find nothing, but all must fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from scenes import RED, scene
+from small_models import write_models
+
+from softmatch_jax import InputError, Softmatcher, SoftmatcherConfig
+from softmatch_jax.models import optional
+from softmatch_jax.pipelines import ModelsConfig
+from softmatch_jax.pipelines.foundation import load_models
+from softmatch_jax.prompting import Box, Points, Polyline, Scribbles
+
+SIZE, KEY, SIDE = (90, 120), jax.random.key(0), 112
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    return write_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def lenient():
+    """Random weights see nothing in anything, so that nothing must be expected of proposals."""
+    config = SoftmatcherConfig.foundation()
+    decision = replace(
+        config.decision, min_score=0.0, min_stability=0.0, min_purity=0.0, min_resemblance=-9.0
+    )
+    return replace(config, decision=decision)
+
+
+@pytest.fixture(scope="module")
+def matcher(folders, lenient):
+    return Softmatcher.foundation(ModelsConfig(size=SIDE, device="cpu"), lenient, **folders)
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return scene(SIZE, [((60, 45), 25, RED)], 0)
+
+
+def test_pictures_go_all_the_way(matcher, picture):
+    image, (mask,) = picture
+    reference = matcher.reference(image, mask, class_name="disc")
+    for size in (SIZE, (70, 50)):
+        target, _ = scene(size, [((30, 30), 18, RED)], 3)
+        found = matcher.segment(target, reference, key=KEY)["disc"]
+        assert found.mask.shape == found.confidence.shape == size and len(found.points)
+        assert len(found.kept) and found.match_map.max() > 0.5
+        assert 0 <= found.confidence.min() <= found.confidence.max() <= 1
+    assert matcher.features.grid(SIZE).shape == (8, 8) and matcher.masks.promptable
+
+
+def test_texts_go_all_the_way(matcher, picture):
+    image, (mask,) = picture
+    reference = matcher.reference(image, mask, class_name="disc")
+    plain, spoken = (
+        matcher.segment(image, reference, key=KEY, texts=texts)["disc"] for texts in (None, {"disc": "red"})
+    )
+    assert np.abs(plain.match_map - spoken.match_map).max() > 1e-3
+    with pytest.raises(InputError, match="expected a phrase"):
+        matcher.segment(image, reference, key=KEY, texts={"disc": " "})
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        Points(((60, 45),), (True,)),
+        Box(30, 20, 90, 75),
+        Scribbles((Polyline(((50, 40), (70, 50)), 4), Polyline(((5, 5), (110, 8)), 4, False))),
+    ],
+    ids=["point", "box", "scribbles"],
+)
+def test_annotations_become_masks(matcher, picture, annotation):
+    mask = matcher.reference(picture[0], annotation).mask
+    assert mask.shape == SIZE and mask.any() and not mask.all()
+    if isinstance(annotation, Scribbles):
+        assert mask[40, 50] and not mask[5, 5]
+
+
+def test_the_next_picture_compiles_nothing(matcher, picture, count_compiles):
+    """With as many prompts of as many points; other numbers compile once each."""
+    image, (mask,) = picture
+    reference = matcher.reference(image, mask)
+    points = replace(matcher.config.prompting, sampler="top_k", points=4, radius=0.0, prompts="points")
+    decision = replace(matcher.config.decision, size_factor=1e6)
+    fixed = replace(matcher, config=replace(matcher.config, prompting=points, decision=decision))
+    counts = []
+    for size in ((90, 120), (120, 90), (64, 200)):
+        target, _ = scene(size, [((30, 30), 18, RED)], 3)
+        with count_compiles() as compiled:
+            counts.append(len(fixed.segment(target, reference, key=KEY).classes[0].points))
+    assert counts == [4, 4, 4] and compiled == []
+
+
+def test_no_model_runs_twice_on_a_picture(matcher, picture, lenient, folders, tmp_path):
+    image, (mask,) = picture
+    settings = ModelsConfig(size=SIDE, device="cpu", cache=tmp_path)
+    one, two = (Softmatcher.foundation(settings, lenient, **folders) for _ in range(2))
+    wanted = one.segment(image, one.reference(image, mask), key=KEY)
+    assert one.cache.stats.misses == 3  # features, embedding, text features
+    found = two.segment(image, two.reference(image, mask), key=KEY)
+    assert two.cache.stats.misses == 0 and two.cache.stats.hits_disk == 3
+    assert found.labels.tobytes() == wanted.labels.tobytes()
+
+
+def test_settings_reach_the_models(folders):
+    settings = ModelsConfig(size=56, fit="aspect", layer=0, norm=False, device="cpu", dtype="bfloat16")
+    loaded = load_models(replace(settings, features=folders["features"], masks=folders["masks"]))
+    config = loaded.features.config
+    assert (config.size, config.fit, config.layer, config.norm) == (56, "aspect", 0, False)
+    assert loaded.text is None and loaded.features.grid((40, 80)).shape == (4, 4)
+    assert "bfloat16" in loaded.masks.name and "bfloat16" in loaded.features.name
+
+
+def test_the_defaults_are_the_papers(folders):
+    made = Softmatcher.foundation(size=SIDE, **folders)
+    assert made.config == SoftmatcherConfig.foundation() and made.cache is not None
+
+
+@pytest.mark.parametrize("package", ["torch", "transformers", "safetensors", "flax"])
+def test_a_missing_package_is_named_with_its_extra(package, folders, monkeypatch):
+    real = optional.importlib.import_module
+
+    def without(name, *rest):
+        if name.partition(".")[0] == package:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=package)
+        return real(name, *rest)
+
+    monkeypatch.setattr(optional.importlib, "import_module", without)
+    with pytest.raises(InputError, match=rf"{package} is not installed.*softmatch-jax\[foundation\]"):
+        Softmatcher.foundation(**folders)
+
+
+def test_a_model_that_is_not_there_is_one_sentence(folders, tmp_path):
+    with pytest.raises(InputError, match="nowhere"):
+        Softmatcher.foundation(**{**folders, "masks": tmp_path / "nowhere"})
+    with pytest.raises(InputError):
+        Softmatcher.foundation(**{**folders, "features": folders["masks"]})
