@@ -20,7 +20,10 @@ from softmatch_jax.pipelines.config import MatchingConfig, PromptingConfig
 from softmatch_jax.prompting import Clusters, SampledPoints, kmeans, sample_multinomial, sample_top_k
 
 RESEMBLANCE_SAMPLES = 512
-"""Patches that stand for each set in the resemblance, whose cost grows with their square."""
+"""Most patches that stand for each set in the resemblance, whose cost grows with their square."""
+
+RESEMBLANCE_SHARE = 4
+"""Patches of the target for each of them: an object seldom covers more."""
 
 BLANK = 1e-4
 """Scores that deviate by less than this share of the largest are called equal."""
@@ -196,7 +199,7 @@ def resemblance_step(
         foreground: Float[Array, " N"], background: Float[Array, " N"], share: Float[Array, " T"]
     ) -> Float[Array, ""]:
         rest = jnp.where(valid & (share <= 0), 1.0, 0.0)
-        count = RESEMBLANCE_SAMPLES
+        count = max(1, min(RESEMBLANCE_SAMPLES, goal.shape[0] // RESEMBLANCE_SHARE))
         beside = jnp.concatenate([source[_spread(background, count)], goal[_spread(rest, count)]])
         weights = jnp.repeat(
             jnp.stack([jnp.any(background > 0), jnp.any(rest > 0)]).astype(rest.dtype), count

@@ -38,7 +38,7 @@ CHUNK = {"cpu": 1, "gpu": 32, "tpu": 32}
 """Prompts that go through the image-sized arrays together, by platform."""
 
 SMALLEST_BUCKET = 8
-"""Room for prompts in the compiled program, beyond a single one; only those that are there cost time."""
+"""Least room for prompts in the compiled program; only those that are there cost time."""
 
 
 class SharedImage(NamedTuple):
@@ -282,7 +282,7 @@ class FastDecoder:
 
     def bucket(self, count: int) -> int:
         """The number of prompts to pad ``count`` to, so that few programs are compiled."""
-        size = 1 if count == 1 else max(SMALLEST_BUCKET, 1 << (count - 1).bit_length())
+        size = max(SMALLEST_BUCKET, 1 << (count - 1).bit_length())
         chunk = min(self.chunk, size)
         return -(-size // chunk) * chunk
 

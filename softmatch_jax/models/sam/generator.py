@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from softmatch_jax._checks import InputError, check_finite, check_image, check_positive, check_shape
 from softmatch_jax._types import Image, Map, Size
@@ -30,7 +30,7 @@ from softmatch_jax.models.sam.embedding import SamEmbedding, explain_out_of_memo
 from softmatch_jax.models.sam.fast_decoder import FastDecoder, SharedImage
 from softmatch_jax.models.sam.image_encoder_torch import TorchImageEncoder
 from softmatch_jax.models.sam.model import Sam
-from softmatch_jax.models.sam.prompt_batch import model_tokens, pad_tokens
+from softmatch_jax.models.sam.prompt_batch import model_tokens, pad_tokens, padded_length
 from softmatch_jax.models.sam.prompt_encoder import PromptEncoder
 from softmatch_jax.models.sam.static_graph import StaticGraph, split
 from softmatch_jax.prompting import Prompt
@@ -193,9 +193,14 @@ class SamMaskGenerator:
         side = 4 * self._sizes.embedding_size
         logits = np.empty((starts[-1], side, side), np.float32)
         scores = np.empty(starts[-1], np.float32)
+        ratio = np.divide(embedding.input_size, embedding.image_size)[::-1].astype(np.float32)
+        tokens = [model_tokens(prompt, ratio) for prompt in prompts]
+        kinds = [(masks, padded_length(labels)) for masks, (_, labels) in zip(wanted, tokens, strict=True)]
         with explain_out_of_memory(self._decoder.chunk):
-            for block, shared in self._blocks(embedding, prompts):
-                for index, *answer in self._answers(embedding, shared, prompts, block):
+            for block, shared in self._blocks(embedding, prompts, kinds):
+                masks, _ = kinds[block[0]]
+                answers = self._decode([tokens[index] for index in block], shared, masks)
+                for index, *answer in zip(block, *answers, strict=False):  # answers are padded
                     places = slice(starts[index], starts[index + 1])
                     logits[places], scores[places] = answer
         answered = np.repeat(np.arange(len(prompts), dtype=np.int32), np.diff(starts))
@@ -209,15 +214,17 @@ class SamMaskGenerator:
         return every[:1] if single else every[1:]
 
     def _blocks(
-        self, embedding: SamEmbedding, prompts: Sequence[Prompt]
+        self, embedding: SamEmbedding, prompts: Sequence[Prompt], kinds: Sequence[Hashable]
     ) -> Iterator[tuple[list[int], SharedImage]]:
-        """The prompts that are decoded together, and what they share."""
-        plain = [index for index, prompt in enumerate(prompts) if prompt.logits is None]
-        for start in range(0, len(plain), BLOCK):
-            yield plain[start : start + BLOCK], embedding.shared
-        for index, prompt in enumerate(prompts):
-            if prompt.logits is not None:
-                yield [index], self._corrected(embedding, prompt)
+        """The prompts that are decoded together, all of one kind, and what they share."""
+        for kind in dict.fromkeys(kinds):
+            same = [index for index, other in enumerate(kinds) if other == kind]
+            plain = [index for index in same if prompts[index].logits is None]
+            for start in range(0, len(plain), BLOCK):
+                yield plain[start : start + BLOCK], embedding.shared
+            for index in same:
+                if prompts[index].logits is not None:
+                    yield [index], self._corrected(embedding, prompts[index])
 
     def _corrected(self, embedding: SamEmbedding, prompt: Prompt) -> SharedImage:
         side = 4 * self._sizes.embedding_size
@@ -225,23 +232,15 @@ class SamMaskGenerator:
         dense = _embed_mask(self._graph, self._state, jnp.asarray(prompt.logits, jnp.float32))
         return self._decoder.share(embedding.rows, dense)
 
-    def _answers(
-        self, embedding: SamEmbedding, shared: SharedImage, prompts: Sequence[Prompt], block: Sequence[int]
-    ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """Decodes a block, and yields for each prompt its index, logits and scores of the masks it wants."""
-        ratio = np.divide(embedding.input_size, embedding.image_size)[::-1].astype(np.float32)
-        tokens = [model_tokens(prompts[index], ratio) for index in block]
+    def _decode(
+        self, tokens: Sequence[tuple[np.ndarray, np.ndarray]], shared: SharedImage, masks: tuple[int, ...]
+    ) -> tuple[Float[np.ndarray, "P m h w"], Float[np.ndarray, "P m"]]:
+        """Logits and scores of prompts of one padded length, in a bucket with zeros beyond them."""
         xy, labels, valid = pad_tokens(tokens, self._decoder.bucket(len(tokens)))
-        wanted = {index: self._wanted(prompts[index]) for index in block}
-        masks = next(iter(wanted.values()))
-        if any(other != masks for other in wanted.values()):
-            masks = tuple(range(self._sizes.mask_tokens))  # one program for all mixtures
         sparse = _encode_points(self._graph, self._state, xy, labels)
         decoded = self._decoder.decode(shared, sparse, jnp.asarray(valid), masks=masks, count=len(tokens))
         logits, iou = jax.device_get(decoded)
-        for row, index in enumerate(block):
-            chosen = [masks.index(mask) for mask in wanted[index]]
-            yield index, logits[row, chosen], iou[row, chosen]
+        return logits, iou
 
     def _proposals(
         self, embedding: SamEmbedding, logits: np.ndarray, scores: np.ndarray, prompts: np.ndarray

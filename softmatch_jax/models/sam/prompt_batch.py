@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from softmatch_jax.models.sam.prompt_encoder import NOT_A_POINT, point_tokens
 from softmatch_jax.prompting import Prompt
 
-TOKEN_STEPS = (2, 4, 8, 12, 16, 24, 32, 64)
+TOKEN_STEPS = (2, 4, 8, 16, 32, 64)
 """Lengths that prompts are padded to, so that few programs are compiled; beyond, multiples of the last."""
 
 
@@ -24,13 +24,17 @@ def model_tokens(prompt: Prompt, ratio: np.ndarray) -> tuple[np.ndarray, np.ndar
     return point_tokens(prompt.points * ratio - 0.5, prompt.positive, box)
 
 
+def padded_length(labels: np.ndarray) -> int:
+    """The length that a prompt with these labels is padded to."""
+    last = TOKEN_STEPS[-1]
+    return next((step for step in TOKEN_STEPS if step >= len(labels)), -(-len(labels) // last) * last)
+
+
 def pad_tokens(
     tokens: Sequence[tuple[np.ndarray, np.ndarray]], count: int
 ) -> tuple[Float[np.ndarray, "P n 2"], Int[np.ndarray, "P n"], Bool[np.ndarray, "P n"]]:
     """Labelled points of several prompts, padded to ``count`` prompts and to one of few lengths."""
-    longest = max(len(labels) for _, labels in tokens)
-    last = TOKEN_STEPS[-1]
-    length = next((step for step in TOKEN_STEPS if step >= longest), -(-longest // last) * last)
+    length = max(padded_length(labels) for _, labels in tokens)
     xy = np.zeros((count, length, 2), np.float32)
     labels = np.full((count, length), NOT_A_POINT, np.int32)
     valid = np.zeros((count, length), bool)
