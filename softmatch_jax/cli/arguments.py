@@ -30,7 +30,6 @@ _OF_FOUNDATION = (
 _REPEATABLE = ("--point", "--negative-point")
 _PROGRAM = "softmatch segment"
 _EXAMPLE = "\n\n  softmatch segment --reference duck.jpg --mask duck.png --class-name duck photos/ -o out\n"
-_MARKERS = (tyro.conf.FlagCreatePairsOff,)
 
 
 class SplitWords(NamedTuple):
@@ -186,7 +185,6 @@ def _parse_interleaved(words: Sequence[str]) -> SegmentConfig:
         prog=_PROGRAM,
         args=words[:end],
         default=default,
-        config=_MARKERS,
         return_unknown_args=True,
     )
     unknown = [word for word in left if word.startswith("-")]
@@ -203,6 +201,4 @@ def _parse(
     default: Any = tyro.MISSING_NONPROP,
     description: str | None = None,
 ) -> Any:
-    return tyro.cli(
-        kind, prog=_PROGRAM, args=words, default=default, config=_MARKERS, description=description
-    )
+    return tyro.cli(kind, prog=_PROGRAM, args=words, default=default, description=description)

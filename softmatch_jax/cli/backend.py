@@ -10,7 +10,7 @@ from typing import TextIO
 
 from softmatch_jax._checks import InputError
 from softmatch_jax.cli.config import SegmentConfig
-from softmatch_jax.pipelines import CacheConfig, FeatureCache, ModelsConfig, Softmatcher, SoftmatcherConfig
+from softmatch_jax.pipelines import Softmatcher, SoftmatcherConfig
 
 _PATCH = 14  # side of the patches of every DINOv2
 _CACHE_WARNING = "Features cannot be stored"
@@ -104,31 +104,10 @@ def load_matcher(config: SegmentConfig, texts: Mapping[str, str], stream: TextIO
     if stream is not None and stream.isatty() and not config.quiet:
         names = filter(None, (models.features, models.masks, models.text_model))
         print(f"Loading {', '.join(names)} ...", file=stream, flush=True)
-    _find(models)
     matcher = Softmatcher.foundation(models, settings)
     if matcher.text is not None:
         matcher.text.text_embeddings(list(texts.values()))  # raises where one is too long
     return matcher
-
-
-def _find(models: ModelsConfig) -> None:
-    """Finds device, cache and all checkpoints before the first of them takes time and memory.
-
-    Raises:
-        InputError: One is not there.
-    """
-    from softmatch_jax.models.checkpoints import locate
-    from softmatch_jax.models.preprocessing import pick_device, pick_dtype
-
-    pick_dtype(models.dtype, pick_device(models.device))
-    FeatureCache(CacheConfig(folder=models.cache))
-    for name, revision in (
-        (models.features, models.features_revision),
-        (models.masks, models.masks_revision),
-        (models.text_model, models.text_model_revision),
-    ):
-        if name is not None:
-            locate(name, revision=revision, offline=True if models.offline else None)
 
 
 def cache_counts(matcher: Softmatcher) -> dict[str, int] | None:

@@ -47,6 +47,15 @@ def _box(text: str) -> tuple[float, float, float, float]:
     return x0, y0, x1, y1
 
 
+def _cache_folder(text: str) -> Path:
+    """The folder that is typed, or the usual one for the word default."""
+    if text != "default":
+        return Path(text)
+    from softmatch_jax.pipelines.feature_cache import default_cache_folder
+
+    return default_cache_folder()
+
+
 def _joined(numbers: tuple[float, ...]) -> list[str]:
     return [",".join(f"{number:g}" for number in numbers)]
 
@@ -73,13 +82,31 @@ _Box: TypeAlias = Annotated[
     ),
     conf.arg(help_behavior_hint=""),
 ]
-_Flag: TypeAlias = Annotated[bool, conf.arg(help_behavior_hint="")]
+# What is off unless it is asked for; other switches are pairs, such as --norm and --no-norm.
+_Flag: TypeAlias = Annotated[bool, conf.FlagCreatePairsOff, conf.arg(help_behavior_hint="")]
 # What may be left out shows no default, and the word None cannot be typed for it.
 _Path: TypeAlias = Annotated[Path | None, conf.DisallowNone, conf.arg(help_behavior_hint="")]
 _Text: TypeAlias = Annotated[str | None, conf.DisallowNone, conf.arg(help_behavior_hint="")]
 _Int: TypeAlias = Annotated[int | None, conf.DisallowNone, conf.arg(help_behavior_hint="")]
 _Texts: TypeAlias = Annotated[
     tuple[str, ...], conf.UseAppendAction, conf.arg(metavar="NAME=PHRASE", help_behavior_hint="(repeatable)")
+]
+
+
+_Cache: TypeAlias = Annotated[
+    Path | None,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="FOLDER",
+        instance_from_str=lambda texts: _cache_folder(texts[0]),
+        is_instance=lambda value: value is None or isinstance(value, Path),
+        str_from_instance=lambda folder: [str(folder or "")],
+    ),
+    conf.arg(
+        help="Folder that remembers what the encoders made of pictures; in memory only when left out. The "
+        "word default stands for $SOFTMATCH_CACHE, else softmatch_jax in the user's cache (~/.cache).",
+        help_behavior_hint="",
+    ),
 ]
 
 
@@ -127,8 +154,10 @@ class ModelOptions(ModelsConfig):
     text_model: _Text = None
     text_model_revision: Annotated[_Text, conf.arg(metavar="REVISION")] = None
     offline: _Flag = False
-    cache: Annotated[_Path, conf.arg(metavar="FOLDER")] = None
+    cache: _Cache = None
     cache_half: _Flag = False
+    cache_limit_mb: Annotated[_Int, conf.arg(metavar="MB")] = None
+    chunk: Annotated[_Int, conf.arg(metavar="N")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +169,9 @@ class SegmentConfig:
         output: Folder for the results; made if it does not exist.
         backend: embedded needs no weights; foundation is DINOv2 and SAM, with other defaults for the
             settings below (add --help to see them).
-        variant: With foundation, clusters has the paper's settings; graph has those after GF-SAM.
+        variant: With foundation, clusters has settings after the paper's Fig. 1, graph after GF-SAM; both
+            with the object contrasted with its surroundings and with bars of our own, none of them tuned
+            on public weights yet.
         text: With foundation, a phrase for a class, which CLIP looks for (see --text-model); where there is
             one class its name may be left out.
         recursive: Look for pictures in the folders of a folder, too.

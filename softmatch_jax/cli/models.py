@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
@@ -235,7 +235,8 @@ def _stored(name: str, revision: str | None) -> Checkpoint:
     """As ``locate``, but what is cached only in part is taken too, for the findings to tell."""
     from softmatch_jax.models.checkpoints import Checkpoint, cached, default_revision, locate
 
-    path = None if Path(name).expanduser().exists() else cached(name, revision or default_revision(name))
+    here = os.path.exists(os.path.expanduser(name))
+    path = None if here else cached(name, revision or default_revision(name))
     if path is None or path.is_file():
         return locate(name, revision=revision, offline=True)
     return Checkpoint(name=name, path=path, revision=path.name, kind="transformers")
@@ -250,20 +251,25 @@ def _all_cached() -> list[Checkpoint]:
 
 def _document(checkpoint: Checkpoint, findings: Sequence[Finding]) -> dict[str, Any]:
     return {
-        "name": checkpoint.name,
+        "name": printable(checkpoint.name),
         "path": printable(checkpoint.path),
         "ok": all(finding.problem is None for finding in findings),
         "findings": [
-            {"path": printable(finding.path), "check": finding.check, "problem": finding.problem}
+            {
+                "path": printable(finding.path),
+                "check": finding.check,
+                "problem": None if finding.problem is None else printable(finding.problem),
+            }
             for finding in findings
         ],
     }
 
 
 def _report(checkpoint: Checkpoint, findings: Sequence[Finding]) -> str:
-    problems = [finding.problem for finding in findings if finding.problem is not None]
+    name = printable(checkpoint.name)
+    problems = [printable(finding.problem) for finding in findings if finding.problem is not None]
     if problems:
-        return "".join(f"{checkpoint.name}: {problem}\n" for problem in problems)
+        return "".join(f"{name}: {problem}\n" for problem in problems)
     checksums = sum(finding.check == "checksum" for finding in findings)
     known = f", {checksums} of them checksums" if checksums else "; no checksum is known"
-    return f"{checkpoint.name}: ok ({len(findings)} checks{known})\n"
+    return f"{name}: ok ({len(findings)} checks{known})\n"

@@ -291,15 +291,26 @@ def _prepare(
     keys = [None] * 3 if key is None else list(jax.random.split(key, 3))
     if shared is None:
         shared = method.share(*sides[0][:2], temperature=temperature, key=keys[0])
-    inside, outside = (
-        None if side is None else method.summarise(*side, shared=shared, key=side_key)
-        for side, side_key in zip(sides, keys[1:], strict=True)
-    )
+    inside = method.summarise(*sides[0], shared=shared, key=keys[1])
+    if isinstance(method, Cumulant) and sides[1] is not None:
+        sides[1] = _in_turn(sides[1], inside.factor)
+    outside = None if sides[1] is None else method.summarise(*sides[1], shared=shared, key=keys[2])
     state = ReferenceState(
         method=method, dim=foreground[0].shape[1], foreground=inside, background=outside, shared=shared
     )
     faults = sum(jnp.sum((patches.scale <= 0) & (weights > 0)) for patches, weights, _ in filter(None, sides))
     return state, jnp.asarray(faults)
+
+
+def _in_turn(side: Any, done: Array) -> Any:
+    """One side of the reference, not to be touched before the other is ``done``.
+
+    Two batched factorisations at once wait for each other's threads on a CPU of few cores, forever. Only a
+    dependence of the data keeps the compiler from running them together.
+    """
+    patches, weights, valid = side
+    nothing = jnp.minimum(jnp.abs(jnp.nan_to_num(jax.lax.stop_gradient(done.ravel()[0]))), 0)
+    return patches, weights + nothing, valid
 
 
 def _measured(side: Any, normalized: bool) -> Any:

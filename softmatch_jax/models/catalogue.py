@@ -21,7 +21,8 @@ class Model:
         parameters: Number of trainable values.
         licence: SPDX identifier of the weights' licence.
         home: Page of the authors.
-        dim: Number of feature dimensions of a patch; of SAM, of its image embedding.
+        dim: Number of feature dimensions of a patch; of CLIP, of the space that it shares with text; of
+            SAM, of its image embedding.
         patch: Side of a patch in pixels of the model's input.
         revision: Commit to take where ``main`` has no safetensors.
         url: Where to fetch a ``.pth`` file; ``None`` for models on the hub.
@@ -90,10 +91,10 @@ CATALOGUE: dict[str, Model] = {
     "facebook/dinov2-with-registers-base": _dinov2(86_583_552, 768),
     "facebook/dinov2-with-registers-large": _dinov2(304_372_736, 1024),
     "facebook/dinov2-with-registers-giant": _dinov2(1_136_486_912, 1536),
-    "openai/clip-vit-base-patch16": _clip(149_620_737, 768, 16),
+    "openai/clip-vit-base-patch16": _clip(149_620_737, 512, 16),
     # Its main branch has pytorch_model.bin only; this commit adds the same weights as safetensors.
-    "openai/clip-vit-base-patch32": _clip(151_277_313, 768, 32, "c237dc49a33fc61debc9276459120b7eac67e7ef"),
-    "openai/clip-vit-large-patch14": _clip(427_616_513, 1024, 14),
+    "openai/clip-vit-base-patch32": _clip(151_277_313, 512, 32, "c237dc49a33fc61debc9276459120b7eac67e7ef"),
+    "openai/clip-vit-large-patch14": _clip(427_616_513, 768, 14),
     "facebook/sam-vit-base": _sam(93_735_728),
     "facebook/sam-vit-large": _sam(312_343_088),
     "facebook/sam-vit-huge": _sam(641_090_864),

@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -42,15 +43,16 @@ class Checkpoint:
         name: As the user gave it: a hub id, a folder or a file.
         path: A folder with ``config.json`` and safetensors, or a ``.pth`` file.
         revision: What identifies the content: the hub's commit hash; for local files ``sha256:`` and
-            the first 16 hexadecimal digits of the checksum of the weight files. The latter is
-            computed when it is first asked for, which takes about a second per 1.5 GB, and is
-            remembered as long as the process lives and the files do not change.
+            the first 16 hexadecimal digits of the checksum of ``config.json`` and the weight files, or
+            of the ``.pth`` file. The latter is computed when it is first asked for, which takes about a
+            second per 1.5 GB, and is remembered as long as the process lives and the files do not
+            change. Comparing and printing do not ask for it: a snapshot's path ends in its commit.
         kind: Who wrote it, and so how it is read.
     """
 
     name: str
     path: Path
-    revision: str
+    revision: str = field(repr=False, compare=False)
     kind: Literal["transformers", "segment_anything"]
 
 
@@ -65,7 +67,8 @@ class LocalCheckpoint(Checkpoint):
     @cached_property
     def revision(self) -> str:
         """``sha256:`` and 16 hexadecimal digits."""
-        files = weight_files(self.path) if self.path.is_dir() else (self.path,)
+        # The config decides as much as the weights do: their shapes allow any number of heads.
+        files = (self.path / CONFIG, *weight_files(self.path)) if self.path.is_dir() else (self.path,)
         try:
             status = [(str(file), os.stat(file)) for file in files]
             digest = _sha256(tuple((file, one.st_size, one.st_mtime_ns) for file, one in status))
@@ -134,9 +137,13 @@ def _without_weights(folder: Path) -> str:
 def conversion(source: str) -> str:
     """How to make safetensors of what has none."""
     code = (
-        f"from transformers import AutoModel as m; m.from_pretrained('{source}').save_pretrained('converted')"
+        "import sys; from transformers import AutoModel as m; "
+        'm.from_pretrained(sys.argv[1]).save_pretrained("converted")'
     )
-    return f'convert it with python -c "{code}" and give the folder converted'
+    return (
+        f"convert it with python -c {shlex.quote(code)} {shlex.quote(source)} and give the folder converted, "
+        "for CLIP with the tokenizer's files (tokenizer.json, or vocab.json and merges.txt) copied into it"
+    )
 
 
 def check_folder(folder: Path) -> None:

@@ -39,6 +39,9 @@ __all__ = [
 ]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+# Names of branches, tags and commits that stay within the folder they are joined to.
+_REVISION = re.compile(r"[\w-][\w.+-]*(/[\w-][\w.+-]*)*")
+_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _TRUE = ("1", "ON", "TRUE", "YES")
 
 
@@ -55,10 +58,10 @@ def locate(name: str | Path, *, revision: str | None = None, offline: bool | Non
 
     Raises:
         InputError: There is no such checkpoint, it is not complete, or it cannot be fetched; the
-            message says where was looked and what to do.
+            message says where it looked and what to do.
     """
     text = os.fspath(name)
-    path = Path(text).expanduser()
+    path = _expanded(text)
     if text and os.path.exists(path):
         if revision is not None:
             raise InputError(
@@ -89,7 +92,8 @@ def fetch(name: str, *, revision: str | None = None, report: Report = unreported
         report: Told how far a ``.pth`` file is; the hub's client shows its own progress in a terminal.
 
     Raises:
-        InputError: The name is neither, or the network, the server or the disk fails.
+        InputError: The name is neither, or the environment says offline, or the network, the server or
+            the disk fails.
     """
     model = CATALOGUE.get(name)
     if model is not None and model.url is not None and model.md5 is not None:
@@ -97,6 +101,7 @@ def fetch(name: str, *, revision: str | None = None, report: Report = unreported
             raise InputError(f"{name} has no revisions; leave out the revision {revision}.")
         path = checkpoint_cache() / name
         if not (path.is_file() and file_md5(path) == model.md5):
+            _check_online(name)
             download_file(model.url, path, md5=model.md5, report=report)
         return LocalCheckpoint(name=name, path=path, kind="segment_anything")
     if not _HUB_ID.fullmatch(name):
@@ -104,6 +109,7 @@ def fetch(name: str, *, revision: str | None = None, report: Report = unreported
             f"{name!r} cannot be fetched{_similar(name)}; expected a hub id such as facebook/dinov2-small, "
             "or a file name from softmatch models list."
         )
+    _check_online(name)
     revision = revision or default_revision(name)
     return _snapshot(name, download_snapshot(name, revision, hub_cache()))
 
@@ -117,15 +123,20 @@ def hub_cache() -> Path:
     """The folder in which huggingface_hub and this package keep models, by the environment as it is now."""
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if os.environ.get(variable):
-            return Path(os.environ[variable]).expanduser()
+            return _expanded(os.environ[variable])
     home = os.environ.get("HF_HOME") or os.path.join(_user_cache(), "huggingface")
-    return Path(home).expanduser() / "hub"
+    return _expanded(home) / "hub"
 
 
 def checkpoint_cache() -> Path:
     """The folder for ``.pth`` files: ``checkpoints`` in ``SOFTMATCH_CACHE``, else in the user's cache."""
     home = os.environ.get("SOFTMATCH_CACHE") or os.path.join(_user_cache(), "softmatch_jax")
-    return Path(home).expanduser() / "checkpoints"
+    return _expanded(home) / "checkpoints"
+
+
+def _expanded(path: str) -> Path:
+    """``path`` with the user's home for ``~``, or as it is where there is no such user or home."""
+    return Path(os.path.expanduser(path))
 
 
 def _user_cache() -> str:
@@ -138,13 +149,11 @@ def cached(name: str, revision: str | None = None) -> Path | None:
         path = checkpoint_cache() / name
         return path if path.is_file() else None
     repository = hub_cache() / ("models--" + name.replace("/", "--"))
-    wanted = revision or "main"
-    if ".." in wanted.split("/"):
-        return None
-    reference = repository / "refs" / wanted
-    commit = reference.read_text("utf-8").strip() if reference.is_file() else wanted
+    commit = revision or "main"
+    if _REVISION.fullmatch(commit) and os.path.isfile(repository / "refs" / commit):
+        commit = (repository / "refs" / commit).read_text("utf-8", "replace").strip()
     folder = repository / "snapshots" / commit
-    return folder if folder.is_dir() else None
+    return folder if _REVISION.fullmatch(commit) and os.path.isdir(folder) else None
 
 
 def _local(name: str, path: Path) -> Checkpoint:
@@ -185,9 +194,22 @@ def _similar(text: str) -> str:
 def _is_offline(offline: bool | None) -> bool:
     if offline is not None:
         return offline
-    return any(
-        os.environ.get(name, "").upper() in _TRUE for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
-    )
+    return _offline_variable() is not None
+
+
+def _offline_variable() -> str | None:
+    """The variable of the environment that forbids the network, as it is now."""
+    return next((name for name in _OFFLINE if os.environ.get(name, "").upper() in _TRUE), None)
+
+
+def _check_online(name: str) -> None:
+    """Raises ``InputError`` where the environment forbids the network.
+
+    The hub's client reads the variables once, when it is imported, and other files do not pass by it.
+    """
+    variable = _offline_variable()
+    if variable is not None:
+        raise InputError(f"{name} cannot be fetched because {variable} is set; unset it.")
 
 
 def _from_hub(name: str, revision: str | None, offline: bool) -> Checkpoint:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, UInt8
 from softmatch_jax._checks import InputError
 from softmatch_jax._types import Size
 from softmatch_jax.models.bridge import to_jax
-from softmatch_jax.models.checkpoints import Checkpoint, load_pretrained, locate, read_config
+from softmatch_jax.models.checkpoints import Checkpoint, load_pretrained, locate
+from softmatch_jax.models.clip_text import PhraseEncoder, check_texts, load_tokenizer
 from softmatch_jax.models.optional import require
 from softmatch_jax.models.preprocessing import (
     CLIP_MEAN,
@@ -22,10 +23,10 @@ from softmatch_jax.models.preprocessing import (
     PREPROCESSING,
     check_images,
     explain_out_of_memory,
-    normalise,
+    inference,
     pick_device,
     pick_dtype,
-    resize_picture,
+    pixel_batches,
 )
 from softmatch_jax.models.protocols import PatchFeatures
 from softmatch_jax.models.vit_grid import check_patch_multiple, vit_grid
@@ -43,10 +44,6 @@ TEMPLATES = (
 """A few of the sentences that the authors averaged over on ImageNet."""
 
 _KNOBS = "lower ClipConfig.batch_size or size, or choose dtype bfloat16 or float16"
-
-
-REMEMBERED = 256
-"""Sets of phrases whose embeddings are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +104,20 @@ class Clip:
     model: Any = field(repr=False)
     tokenizer: Any = field(repr=False)
     device: Any
-    # Tokenizers keep how they pad as a state.
-    _tokenizing: Lock = field(init=False, repr=False, default_factory=Lock)
-    _embedded: dict[tuple[str, ...], Array] = field(init=False, repr=False, default_factory=dict)
+    _embed: Callable[[tuple[str, ...]], Array] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Its own object: a cache of a method of this one would keep the network in memory after it.
+        encoder = PhraseEncoder(
+            name=self.checkpoint.name,
+            model=self.model,
+            tokenizer=self.tokenizer,
+            device=self.device,
+            templates=self.config.templates,
+            batch_size=self.config.batch_size,
+            knobs=_KNOBS,
+        )
+        object.__setattr__(self, "_embed", lru_cache(maxsize=256)(encoder))
 
     @classmethod
     def load(
@@ -134,30 +142,25 @@ class Clip:
         """
         config = ClipConfig() if config is None else config
         checkpoint = locate(name, revision=revision, offline=offline)
-        described = read_config(checkpoint) if checkpoint.kind == "transformers" else {}
-        kind = described.get("model_type", checkpoint.kind)
-        if kind != "clip":
-            raise InputError(
-                f"{checkpoint.name} holds a model of type {kind!r}; expected clip "
-                "(for instance openai/clip-vit-base-patch16)."
-            )
         device = pick_device(config.device)
-        dtype = pick_dtype(config.dtype, device)
-        model = load_pretrained(checkpoint, require("transformers").CLIPModel, dtype=dtype)
+        model_class = require("transformers").CLIPModel
+        model = load_pretrained(checkpoint, model_class, dtype=pick_dtype(config.dtype, device))
         check_patch_multiple("ClipConfig", config.size, model.config.vision_config.patch_size)
-        tokenizer = _load_tokenizer(checkpoint, model.config.text_config.vocab_size)
+        tokenizer = load_tokenizer(checkpoint, model.config.text_config.vocab_size)
         with explain_out_of_memory(checkpoint.name, "choose dtype bfloat16 or float16"):
             model = model.to(device)
         return cls(checkpoint, config, model, tokenizer, device)
 
     @property
     def name(self) -> str:
-        """Checkpoint and settings in one line, without what leaves the result as it is."""
+        """Checkpoint and settings in one line, without what leaves the patch features as they are.
+
+        The templates do: features stay valid, and cached, when phrases are put into other sentences.
+        """
         config, dtype = self.config, str(self.model.dtype).removeprefix("torch.")
         return (
             f"clip({self.checkpoint.name}@{self.checkpoint.revision}, size={config.size}, "
-            f"residual={config.residual}, templates={config.templates!r}, dtype={dtype}, "
-            f"preprocessing={PREPROCESSING})"
+            f"residual={config.residual}, dtype={dtype}, preprocessing={PREPROCESSING})"
         )
 
     @property
@@ -186,23 +189,8 @@ class Clip:
         Raises:
             InputError: No phrase, an empty one, one too long for the model, or the GPU's memory is full.
         """
-        _check_texts(texts)
-        known = self._embedded.get(tuple(texts))
-        if known is None:
-            if len(self._embedded) >= REMEMBERED:
-                self._embedded.clear()
-            known = self._embedded[tuple(texts)] = self._text_embeddings(texts)
-        return known
-
-    def _text_embeddings(self, texts: Sequence[str]) -> Float[Array, "n dim"]:
-        sentences = [template.replace("{}", text) for text in texts for template in self.config.templates]
-        torch = require("torch")
-        with torch.inference_mode(), explain_out_of_memory(self.checkpoint.name, _KNOBS):
-            step = self.config.batch_size
-            batches = (sentences[start : start + step] for start in range(0, len(sentences), step))
-            units = torch.cat([self._sentence_embeddings(batch) for batch in batches])
-            means = units.reshape(len(texts), -1, self.dim).mean(dim=1)
-            return to_jax(torch.nn.functional.normalize(means, dim=-1))
+        check_texts(texts)
+        return self._embed(tuple(texts))
 
     def image_embeddings(self, images: UInt8[np.ndarray, "B H W 3"]) -> Float[Array, "B dim"]:
         """Where whole pictures lie, unit norm: plain CLIP at the size it was trained at.
@@ -214,7 +202,7 @@ class Clip:
         """
         array = check_images(images)
         torch, side = require("torch"), int(self.model.config.vision_config.image_size)
-        with torch.inference_mode(), explain_out_of_memory(self.checkpoint.name, _KNOBS):
+        with inference(self.checkpoint.name, self.model.dtype, _KNOBS):
             found = [
                 self.model.get_image_features(pixel_values=pixels).pooler_output.float()
                 for pixels in self._batches(array, (side, side))
@@ -237,19 +225,21 @@ class Clip:
         array = check_images(images)
         grid = self.grid(array.shape[1:3])
         torch = require("torch")
-        with torch.inference_mode(), explain_out_of_memory(self.checkpoint.name, _KNOBS):
+        with inference(self.checkpoint.name, self.model.dtype, _KNOBS):
             found = [self._patches(pixels).float() for pixels in self._batches(array, grid.input_size)]
             values = torch.cat(found).reshape(len(array), *grid.shape, self.dim)
             return PatchFeatures(to_jax(values), grid.valid(), grid)
 
-    def _batches(self, images: UInt8[np.ndarray, "B H W 3"], size: Size) -> Any:
-        """Standardised pixels, torch ``[b, 3, *size]`` on the device, a batch at a time."""
-        torch = require("torch")
-        for start in range(0, len(images), self.config.batch_size):
-            batch = images[start : start + self.config.batch_size]
-            resized = np.stack([resize_picture(image, size, resample="bicubic") for image in batch])
-            pixels = torch.from_numpy(normalise(resized, CLIP_MEAN, CLIP_STD))
-            yield pixels.to(self.device, self.model.dtype)
+    def _batches(self, images: UInt8[np.ndarray, "B H W 3"], size: Size) -> Iterator[Any]:
+        return pixel_batches(
+            images,
+            size,
+            CLIP_MEAN,
+            CLIP_STD,
+            batch_size=self.config.batch_size,
+            device=self.device,
+            dtype=self.model.dtype,
+        )
 
     def _patches(self, pixels: Any) -> Any:
         """The patch tokens of standardised pixels, torch ``[b, rows * columns, dim]``."""
@@ -264,54 +254,3 @@ class Clip:
             values = tokens + values
             values = values + last.mlp(last.layer_norm2(values))
         return self.model.visual_projection(vision.post_layernorm(values))
-
-    def _sentence_embeddings(self, sentences: list[str]) -> Any:
-        """Where sentences lie, unit norm, torch ``float32 [b, dim]``."""
-        torch = require("torch")
-        with self._tokenizing:
-            tokens = self.tokenizer(sentences, padding=True, return_tensors="pt", verbose=False)
-        limit = int(self.model.config.text_config.max_position_embeddings)
-        lengths = tokens["attention_mask"].sum(dim=1)
-        longest = int(lengths.argmax())
-        if lengths[longest] > limit:
-            raise InputError(
-                f"The phrase in {_shortened(sentences[longest])} makes {int(lengths[longest])} tokens; "
-                f"expected at most {limit} with its template (shorten it)."
-            )
-        found = self.model.get_text_features(**tokens.to(self.device)).pooler_output
-        return torch.nn.functional.normalize(found.float(), dim=-1)
-
-
-def _load_tokenizer(checkpoint: Checkpoint, vocabulary: int) -> Any:
-    """The tokenizer of a checkpoint, which must know as many tokens as the network."""
-    files = "tokenizer.json, or vocab.json and merges.txt"
-    try:
-        tokenizer = require("transformers").CLIPTokenizer.from_pretrained(
-            str(checkpoint.path), local_files_only=True
-        )
-    except Exception as error:  # a damaged file fails in as many ways as there are parsers
-        raise InputError(
-            f"The tokenizer of {checkpoint.name} cannot be read ({type(error).__name__}: {error}); expected "
-            f"{files} beside the weights."
-        ) from error
-    # Without its files a tokenizer is made all the same, one that knows no words.
-    if len(tokenizer) != vocabulary:
-        raise InputError(
-            f"The tokenizer of {checkpoint.name} knows {len(tokenizer)} tokens and the network {vocabulary}; "
-            f"expected {files} beside the weights (download them again)."
-        )
-    return tokenizer
-
-
-def _check_texts(texts: Sequence[str]) -> None:
-    """Raises ``InputError`` unless ``texts`` is one or more phrases with something in them."""
-    if isinstance(texts, str) or not len(texts):
-        raise InputError(f"texts is {texts!r}; expected a list of at least one phrase.")
-    for index, text in enumerate(texts):
-        if not isinstance(text, str) or not text.strip():
-            raise InputError(f"texts[{index}] is {text!r}; expected a phrase such as 'red apple'.")
-
-
-def _shortened(text: str) -> str:
-    """``text`` in quotes, its middle left out when it is long."""
-    return repr(text if len(text) <= 60 else f"{text[:40]} ... {text[-15:]}")

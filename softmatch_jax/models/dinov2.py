@@ -22,10 +22,10 @@ from softmatch_jax.models.preprocessing import (
     PREPROCESSING,
     check_images,
     explain_out_of_memory,
-    normalise,
+    inference,
     pick_device,
     pick_dtype,
-    resize_picture,
+    pixel_batches,
 )
 from softmatch_jax.models.protocols import PatchFeatures
 from softmatch_jax.models.vit_grid import Fit, check_patch_multiple, resize_positions, vit_grid
@@ -170,21 +170,26 @@ class Dinov2:
         """
         array = check_images(images)
         grid = self.grid(array.shape[1:3])
-        torch = require("torch")
-        with torch.inference_mode(), explain_out_of_memory(self.checkpoint.name, _KNOBS):
-            step = self.config.batch_size
-            batches = (array[start : start + step] for start in range(0, len(array), step))
-            values = torch.cat([self._features(batch, grid) for batch in batches])
-        return PatchFeatures(to_jax(values), grid.valid(), grid)
+        torch, dtype = require("torch"), self.model.dtype
+        with inference(self.checkpoint.name, dtype, _KNOBS):
+            batches = pixel_batches(
+                array,
+                grid.input_size,
+                IMAGENET_MEAN,
+                IMAGENET_STD,
+                batch_size=self.config.batch_size,
+                device=self.device,
+                dtype=dtype,
+            )
+            values = torch.cat([self._features(pixels, grid) for pixels in batches])
+            return PatchFeatures(to_jax(values), grid.valid(), grid)
 
-    def _features(self, images: UInt8[np.ndarray, "b H W 3"], grid: PatchGrid) -> Any:
-        """Features of one batch on the padded grid, torch ``float32 [b, rows, columns, d]``."""
+    def _features(self, pixels: Any, grid: PatchGrid) -> Any:
+        """Features of standardised pixels on the padded grid, torch ``float32 [b, rows, columns, d]``."""
         torch = require("torch")
-        resized = np.stack([resize_picture(image, grid.input_size, resample="bicubic") for image in images])
-        pixels = torch.from_numpy(normalise(resized, IMAGENET_MEAN, IMAGENET_STD))
         rows, columns = (length // grid.stride for length in grid.input_size)
-        tokens = self._tokens(pixels.to(self.device, self.model.dtype), rows, columns)
-        values = tokens.float().reshape(len(images), rows, columns, self.dim)
+        tokens = self._tokens(pixels, rows, columns)
+        values = tokens.float().reshape(len(pixels), rows, columns, self.dim)
         below, right = grid.shape[0] - rows, grid.shape[1] - columns
         return torch.nn.functional.pad(values, (0, 0, 0, right, 0, below))
 

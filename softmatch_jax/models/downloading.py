@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import http.client
 import os
 import secrets
 import shutil
+import ssl
 import sys
 import urllib.error
 import urllib.request
@@ -40,6 +42,7 @@ _PATTERNS = (
 )
 _TIMEOUT = 5.0  # seconds until a server that says nothing counts as absent
 _CHUNK = 1 << 20  # bytes
+_BROKEN = (ConnectionError, TimeoutError, http.client.HTTPException, ssl.SSLError)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FULL_TEXT = os.strerror(errno.ENOSPC)  # the hub's transfer library gives no number
 
@@ -142,7 +145,7 @@ def _hub_sentences(name: str, revision: str | None, cache: Path) -> Iterator[Non
             "list), or log in with hf auth login."
         ) from None
     except errors.HFValidationError as error:
-        raise InputError(f"{name} is no valid hub id ({error}); expected owner/name.") from None
+        raise InputError(f"{name} is not a valid hub id ({error}); expected owner/name.") from None
     except errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", "an error")
         raise InputError(f"{name} cannot be fetched: the hub answered {status}; {_access(status)}.") from None
@@ -164,7 +167,7 @@ def _access(status: Any) -> str:
 def _is_network(error: BaseException) -> bool:
     """Whether an error of the hub's client is about the connection; its HTTP library has changed twice."""
     library = type(error).__module__.partition(".")[0]
-    return isinstance(error, ConnectionError | TimeoutError) or library in (
+    return isinstance(error, _BROKEN) or library in (
         "httpcore",
         "httpcore2",
         "httpx",
@@ -197,13 +200,13 @@ def download_file(url: str, path: Path, *, md5: str, report: Report = unreported
         report: Called as bytes come.
 
     Raises:
-        InputError: The server or the network fails, the transfer ends early, the checksum is another
-            one, or the file cannot be written.
+        InputError: The server or the network fails, the transfer ends early, the checksum differs, or
+            the file cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _url_sentences(url), urllib.request.urlopen(url, timeout=2 * _TIMEOUT) as answer:
+        with _open(url) as answer:
             length = answer.headers.get("Content-Length", "")
             total = int(length) if length.isdigit() else None
             _check_space(path, total)
@@ -234,7 +237,7 @@ def _store(answer: Any, temporary: Path, url: str, total: int | None, report: Re
     """Writes the answer's body to a new file, synced; returns its md5 checksum."""
     digest, done = hashlib.md5(usedforsecurity=False), 0
     with open(temporary, "xb") as file:
-        while chunk := answer.read(_CHUNK):
+        while chunk := _read(answer, url):
             digest.update(chunk)
             file.write(chunk)
             done += len(chunk)
@@ -244,6 +247,17 @@ def _store(answer: Any, temporary: Path, url: str, total: int | None, report: Re
         file.flush()
         os.fsync(file.fileno())
     return digest.hexdigest()
+
+
+def _open(url: str) -> Any:
+    with _url_sentences(url):
+        return urllib.request.urlopen(url, timeout=2 * _TIMEOUT)
+
+
+def _read(answer: Any, url: str) -> bytes:
+    # One piece at a time, so that the disk's errors are not taken for the network's.
+    with _url_sentences(url):
+        return bytes(answer.read(_CHUNK))
 
 
 @contextmanager
@@ -257,5 +271,7 @@ def _url_sentences(url: str) -> Iterator[None]:
         ) from None
     except urllib.error.URLError as error:
         raise InputError(f"{url} cannot be fetched ({error.reason}); check the network.") from None
-    except (ConnectionError, TimeoutError) as error:
-        raise InputError(f"{url} broke off ({error}); check the network and fetch it again.") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise InputError(
+            f"{url} broke off ({_reason(error)}); check the network and fetch it again."
+        ) from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +29,19 @@ PREPROCESSING = 1
 """Part of the names of models: raised when the pixels that a network sees change, so that caches do too."""
 
 DTYPES = ("float32", "float16", "bfloat16")
+
+_FULL = (
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "cudaErrorMemoryAllocation",
+    "RESOURCE_EXHAUSTED",
+)
+"""What CUDA's libraries, torch and JAX say when there is no memory left."""
+
+_PRECISIONS: list[str] = []
+"""Of cuDNN's convolutions, as each thread inside :func:`exact_float32` found it."""
+_PRECISIONS_LOCK = Lock()
 
 _FILTERS = {"bicubic": Pillow.Resampling.BICUBIC, "bilinear": Pillow.Resampling.BILINEAR}
 
@@ -74,6 +88,37 @@ def normalise(
     shades = (np.arange(256) * (1 / 255)).astype(np.float32)
     tables = [(shades - np.float32(m)) / np.float32(s) for m, s in zip(mean, std, strict=True)]
     return np.stack([table[array[..., channel]] for channel, table in enumerate(tables)], axis=1)
+
+
+def pixel_batches(
+    images: UInt8[np.ndarray, "B H W 3"],
+    size: Size,
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    batch_size: int,
+    device: Any,
+    dtype: Any,
+) -> Iterator[Any]:
+    """Pictures as a network takes them: resized (bicubic), standardised, on its device.
+
+    Args:
+        images: One or more pictures that share one size.
+        size: ``(h, w)`` that the network sees.
+        mean: Of each channel.
+        std: Of each channel.
+        batch_size: Pictures at a time.
+        device: The ``torch.device``.
+        dtype: The ``torch.dtype``.
+
+    Yields:
+        torch ``[b, 3, h, w]``, ``b`` at most ``batch_size``.
+    """
+    torch = require("torch")
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
+        resized = np.stack([resize_picture(image, size, resample="bicubic") for image in batch])
+        yield torch.from_numpy(normalise(resized, mean, std)).to(device, dtype)
 
 
 def pick_device(device: str) -> Any:
@@ -126,16 +171,54 @@ def pick_dtype(dtype: str, device: Any) -> Any:
 
 
 @contextmanager
+def exact_float32(dtype: Any) -> Iterator[None]:
+    """Keeps convolutions inside the block from rounding their factors where ``dtype`` is ``float32``.
+
+    By default cuDNN computes them in TF32, with 10 bits of mantissa. Threads may overlap, as the setting is
+    one for all: the last to leave restores what the first found.
+
+    Args:
+        dtype: The ``torch.dtype`` of the network that runs.
+    """
+    torch = require("torch")
+    if dtype != torch.float32:
+        yield
+        return
+    convolutions = torch.backends.cudnn.conv
+    with _PRECISIONS_LOCK:
+        _PRECISIONS.append(convolutions.fp32_precision)
+        convolutions.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        with _PRECISIONS_LOCK:
+            convolutions.fp32_precision = _PRECISIONS.pop()
+
+
+@contextmanager
 def explain_out_of_memory(model: str, knobs: str) -> Iterator[None]:
-    """Turns torch running out of GPU memory inside the block into a sentence that names ``knobs``.
+    """Turns torch or JAX running out of GPU memory inside the block into a sentence that names ``knobs``.
 
     Raises:
         InputError: The GPU's memory is full.
     """
-    torch = require("torch")
     try:
         yield
-    except torch.cuda.OutOfMemoryError as error:
+    except RuntimeError as error:  # as both libraries' own errors are
+        if not any(mark in str(error) for mark in _FULL):
+            raise
         raise InputError(
-            f"{model} does not fit into the GPU's memory; {knobs}, or use device='cpu'."
+            f"{model} does not fit into the GPU's memory; {knobs}, or use device='cpu', or set "
+            "XLA_PYTHON_CLIENT_PREALLOCATE=false (JAX takes three quarters of a GPU at first use)."
         ) from error
+
+
+@contextmanager
+def inference(model: str, dtype: Any, knobs: str) -> Iterator[None]:
+    """Runs what is inside as a frozen network is run: no gradients, :func:`exact_float32`, full memory told.
+
+    Raises:
+        InputError: The GPU's memory is full; see :func:`explain_out_of_memory`.
+    """
+    with require("torch").inference_mode(), exact_float32(dtype), explain_out_of_memory(model, knobs):
+        yield

@@ -71,7 +71,7 @@ def _part(checkpoint: Checkpoint, model_class: Any) -> str | None:
     if key and isinstance(config.get(key), dict):
         return str(key).removesuffix("_config")
     raise InputError(
-        f"{checkpoint.name} is a model of type {config.get('model_type')!r}; expected {wanted.model_type!r} "
+        f"{checkpoint.name} is a model of type {config.get('model_type')!r}; expected {wanted.model_type} "
         "(choose another model)."
     )
 

@@ -144,7 +144,7 @@ def _check_finite(path: Path, tensors: dict[str, Any]) -> None:
             bad = tensor.numel() - int(finite.sum())
             raise InputError(
                 f"{path} holds {bad} values that are NaN or infinite in {name}; expected finite weights "
-                f"({_AGAIN}, or train on from an earlier state)."
+                f"({_AGAIN}, or resume training from an earlier checkpoint)."
             )
 
 

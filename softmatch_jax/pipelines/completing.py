@@ -1,6 +1,7 @@
 """From scribbles, points or a box to the mask of the whole object (Softmatcher §3, step 1).
 
-A generator that takes points is prompted (see ``scribbling``); what follows is for the others.
+A generator that takes points is prompted (see ``scribbling``); what follows is for the others. It matches by
+contrast, the geometric one or else the arithmetic one, whatever method finds the object in targets.
 
 How far an object reaches beyond a stroke is not in the stroke, so several masks are grown and the one
 whose outline follows the strongest change of features is kept. First the extent is settled: in each of

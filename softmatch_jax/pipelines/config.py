@@ -53,13 +53,15 @@ class MatchingConfig:
         method: geometric is the paper's large-regularisation limit in its exact linear-time form;
             arithmetic keeps a mode for every part of the object and costs references x targets. The
             others need features that are not whitened; sinkhorn needs the extra transport.
-        temperature: Softmax temperature tau. With the geometric method the cut adapts to it, so masks do
-            not depend on it; points drawn by the multinomial sampler and the log-evidence do.
+        temperature: Softmax temperature tau. With the geometric method the cut adapts to it. The
+            log-evidence depends on it, and so do the points that the multinomial sampler draws, and through
+            these the masks may.
         whiten: Whiten features on the joint statistics of references and target first. Meant for
             hand-made descriptors; learned features need none.
-        shrinkage: How far the covariance is drawn to its diagonal, in (0, 1].
+        shrinkage: How far the covariance is drawn to its diagonal, in (0, 1]. Used with whitening only.
         verify_shrinkage: The same when the find is compared with the references. Stronger, because
-            whitening in full blows up weak channels, and these change with resolution and noise.
+            whitening in full blows up weak channels, and these change with resolution and noise. Used with
+            whitening only.
         target_share: Share of the target's own mean in the background that the object is contrasted
             with, in [0, 1]. Used with whitening only.
         contrast: Contrast the object with its surroundings on the references. The paper matches the
@@ -140,8 +142,8 @@ class DecisionConfig:
         min_coverage: And those that hold less than this fraction of what the map sees.
         min_evidence: And those whose mean probability in the map is below this.
         grouping: How proposals become objects. overlap takes the best one and what overlaps with it, then
-            the best of the rest; graph takes those together whose prompts lie in each other's masks, and
-            judges each such group by its purity, coverage and evidence (GF-SAM).
+            the best of the rest; graph joins two where a point of one's prompt lies in the other's mask (one
+            direction suffices), and judges what hangs together by purity, coverage and evidence (GF-SAM).
         max_overlap: Proposals that overlap by more than this (intersection over the smaller) are of one
             object.
         instances: Separate objects are the connected components of the class mask, or the groups.
@@ -182,7 +184,7 @@ class CompletionConfig:
     """How scribbles become a reference mask with a generator that takes points (SAM).
 
     Attributes:
-        points: Most points taken from the strokes of either sign.
+        points: Most points taken from the strokes of each sign.
         rounds: Most corrections: a point where the mask contradicts the strokes, and another decode.
     """
 
@@ -215,6 +217,10 @@ class ModelsConfig:
         offline: Look for models on this machine only.
         cache: Folder that remembers what the encoders made of pictures; in memory only when left out.
         cache_half: Remember in half precision, at half the size.
+        cache_limit_mb: Megabytes (10^6 bytes) that the files in the cache folder may take; what was not used
+            for longest goes first. No bound when left out.
+        chunk: Prompts that SAM's decoder computes together; fewer take less of an accelerator's memory.
+            The platform's own number when left out.
     """
 
     features: str = "facebook/dinov2-base"
@@ -232,6 +238,18 @@ class ModelsConfig:
     offline: bool = False
     cache: Path | None = None
     cache_half: bool = False
+    cache_limit_mb: int | None = None
+    chunk: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("cache_limit_mb", "chunk"):
+            if getattr(self, name) is not None:
+                check_positive(f"models.{name}", getattr(self, name))
+        if self.cache_limit_mb is not None and self.cache is None:
+            raise InputError(
+                f"models.cache_limit_mb is {self.cache_limit_mb} and there is no cache to bound; expected a "
+                "folder as models.cache with it (or leave it out)."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,7 +270,11 @@ class SoftmatcherConfig:
 
     @classmethod
     def foundation(cls) -> SoftmatcherConfig:
-        """Settings for DINOv2 and SAM: sampled and clustered points, one prompt a cluster (Fig. 1)."""
+        """Settings for DINOv2 and SAM: sampled and clustered points, one prompt a cluster.
+
+        They are after the paper's Fig. 1, with the object contrasted with its surroundings and with bars
+        of our own; none of them tuned on public weights yet.
+        """
         return cls(
             matching=MatchingConfig(whiten=False),
             prompting=PromptingConfig(sampler="multinomial", points=40),
@@ -263,7 +285,10 @@ class SoftmatcherConfig:
 
     @classmethod
     def graph(cls) -> SoftmatcherConfig:
-        """The variant after GF-SAM: one point, one decode, groups by who lies in whose mask."""
+        """The variant after GF-SAM: one point, one decode, groups by who lies in whose mask.
+
+        Contrast and bars are our own here, too, and none of them tuned on public weights yet.
+        """
         return cls(
             matching=MatchingConfig(whiten=False),
             prompting=PromptingConfig(sampler="top_k", radius=1.0, points=64, prompts="points"),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 from softmatch_jax.models import FeatureExtractor, MaskGenerator
 from softmatch_jax.models.optional import require
 from softmatch_jax.pipelines.config import ModelsConfig
 from softmatch_jax.pipelines.feature_cache import CacheConfig, FeatureCache
 from softmatch_jax.pipelines.texts import TextModel
+
+_MEGABYTE = 10**6
 
 
 class FoundationModels(NamedTuple):
@@ -28,52 +30,74 @@ class FoundationModels(NamedTuple):
 
 
 def load_models(config: ModelsConfig) -> FoundationModels:
-    """Loads the models that the settings name.
+    """Loads the models that the settings name, after a look at whether all is there.
 
     Raises:
-        InputError: A package of the extra ``foundation`` is missing, or a model is not to be had,
-            damaged, or of another kind.
+        InputError: A package of the extra ``foundation`` is missing, the device, the precision or the
+            folder of the cache cannot be used, or a model is not to be had, damaged, or of another kind.
     """
     for package in ("torch", "transformers", "safetensors", "flax"):
         require(package)
-    # These modules are made of flax and torch, which only those who load a model need.
-    from softmatch_jax.models.checkpoints import locate
-    from softmatch_jax.models.clip import Clip, ClipConfig
-    from softmatch_jax.models.dinov2 import Dinov2, Dinov2Config
-    from softmatch_jax.models.sam.generator import SamGeneratorConfig, SamMaskGenerator
+    # Modules of models are imported where they are needed: they are made of torch and flax.
+    from softmatch_jax.models.preprocessing import pick_device, pick_dtype
 
+    pick_dtype(config.dtype, pick_device(config.device))
+    limit = None if config.cache_limit_mb is None else config.cache_limit_mb * _MEGABYTE
+    cache = FeatureCache(CacheConfig(folder=config.cache, half=config.cache_half, disk_bytes=limit))
+    _find_checkpoints(config)
+    return FoundationModels(_load_features(config), _load_masks(config), _load_text(config), cache)
+
+
+class _Source(TypedDict):
+    """Where a model may come from."""
+
+    revision: str | None
+    offline: bool | None
+
+
+def _source(config: ModelsConfig, revision: str | None) -> _Source:
     # None leaves it to the environment whether the hub may be asked.
-    offline = True if config.offline else None
-    device, dtype = config.device, config.dtype
-    # All of them are looked for first: it is quicker to see that one is missing than to read another.
+    return {"revision": revision, "offline": True if config.offline else None}
+
+
+def _find_checkpoints(config: ModelsConfig) -> None:
+    """Finds all of them: it is quicker to see that one is missing than to read another."""
+    from softmatch_jax.models.checkpoints import locate
+
     for name, revision in (
         (config.features, config.features_revision),
         (config.masks, config.masks_revision),
         (config.text_model, config.text_model_revision),
     ):
         if name is not None:
-            locate(name, revision=revision, offline=offline)
-    features = Dinov2.load(
-        config.features,
-        revision=config.features_revision,
-        offline=offline,
-        config=Dinov2Config(
-            size=config.size, fit=config.fit, layer=config.layer, norm=config.norm, device=device, dtype=dtype
-        ),
+            locate(name, **_source(config, revision))
+
+
+def _load_features(config: ModelsConfig) -> FeatureExtractor:
+    from softmatch_jax.models.dinov2 import Dinov2, Dinov2Config
+
+    settings = Dinov2Config(
+        size=config.size,
+        fit=config.fit,
+        layer=config.layer,
+        norm=config.norm,
+        device=config.device,
+        dtype=config.dtype,
     )
-    masks = SamMaskGenerator.load(
-        config.masks,
-        revision=config.masks_revision,
-        offline=offline,
-        config=SamGeneratorConfig(device=device, dtype=dtype),
-    )
-    text = None
-    if config.text_model is not None:
-        text = Clip.load(
-            config.text_model,
-            revision=config.text_model_revision,
-            offline=offline,
-            config=ClipConfig(device=device, dtype=dtype),
-        )
-    cache = FeatureCache(CacheConfig(folder=config.cache, half=config.cache_half))
-    return FoundationModels(features, masks, text, cache)
+    return Dinov2.load(config.features, config=settings, **_source(config, config.features_revision))
+
+
+def _load_masks(config: ModelsConfig) -> MaskGenerator:
+    from softmatch_jax.models.sam.generator import SamGeneratorConfig, SamMaskGenerator
+
+    settings = SamGeneratorConfig(device=config.device, dtype=config.dtype, chunk=config.chunk)
+    return SamMaskGenerator.load(config.masks, config=settings, **_source(config, config.masks_revision))
+
+
+def _load_text(config: ModelsConfig) -> TextModel | None:
+    if config.text_model is None:
+        return None
+    from softmatch_jax.models.clip import Clip, ClipConfig
+
+    settings = ClipConfig(device=config.device, dtype=config.dtype)
+    return Clip.load(config.text_model, config=settings, **_source(config, config.text_model_revision))

@@ -18,7 +18,8 @@ def group_by_overlap(
 ) -> Int[np.ndarray, " n"]:
     """Takes the best mask and all that overlap with it, then the best of the rest, and so on.
 
-    Two masks overlap by their intersection over the smaller of them, so that a part goes to its whole.
+    Two masks overlap by their intersection over the smaller of them, so that a part goes to its whole. A
+    mask that holds most of the best ones of several groups is of none: it would fuse what they tell apart.
 
     Args:
         masks: On one raster.
@@ -26,19 +27,23 @@ def group_by_overlap(
         max_overlap: Masks that overlap by more are of one object.
 
     Returns:
-        ``int [n]``, the group of each mask; group 0 holds the best mask.
+        ``int [n]``, the group of each mask, -1 for those of none; group 0 holds the best mask.
     """
     flat = masks.reshape(len(masks), -1).astype(np.float32)
     area = flat.sum(axis=1)
-    shared = flat @ flat.T / np.maximum(np.minimum(area[:, None], area[None]), 1)
+    common = flat @ flat.T
+    shared = common / np.maximum(np.minimum(area[:, None], area[None]), 1)
     groups = np.full(len(masks), -1)
-    count = 0
+    leaders: list[int] = []
     for index in np.argsort(-worth, kind="stable"):
         if groups[index] < 0:
-            groups[(groups < 0) & (shared[index] > max_overlap)] = count
-            groups[index] = count
-            count += 1
-    return groups
+            groups[(groups < 0) & (shared[index] > max_overlap)] = len(leaders)
+            groups[index] = len(leaders)
+            leaders.append(int(index))
+    held = common[:, leaders] / np.maximum(area[leaders], 1)
+    fusing = np.count_nonzero(held > max_overlap, axis=1) > 1
+    fusing[leaders] = False
+    return np.where(fusing, -1, groups)
 
 
 def group_by_graph(

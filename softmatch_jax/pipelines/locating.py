@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from softmatch_jax import matching
 from softmatch_jax.matching import METHODS, Cut, MatchMap, ReferenceState
@@ -19,6 +20,10 @@ from softmatch_jax.pipelines.reference import Reference
 
 FEATURE_SEED = 0
 """Seed of what methods draw when a reference is prepared: random features, groups of Gaussians."""
+
+
+SUMMED = ("geometric", "quadratic", "cumulant")
+"""Methods that keep sums of a reference; the others keep those of its patches that have a weight."""
 
 
 class TextFactor(NamedTuple):
@@ -89,16 +94,13 @@ def class_states(
 
 
 def _prepared(reference: Reference, config: MatchingConfig, like: ReferenceState | None) -> ReferenceState:
-    """One reference, prepared once for any number of targets unless it draws on others' features."""
-    method = METHODS[config.method]
-    if method.needs_key:
+    """One reference, prepared once for any number of targets unless it shares what was drawn with others."""
+    if config.method == "random_features":
         return _prepare(reference, config, like)
-    made = reference.states.get((config.method, config.contrast))
-    if made is None:
-        made = reference.states.setdefault(
-            (config.method, config.contrast), _prepare(reference, config, None)
-        )
-    return made
+    key = (config.method, config.contrast)
+    if key not in reference.states:
+        reference.states[key] = _prepare(reference, config, None)
+    return reference.states[key]
 
 
 def _prepare(reference: Reference, config: MatchingConfig, like: ReferenceState | None) -> ReferenceState:
@@ -109,13 +111,24 @@ def _prepare(reference: Reference, config: MatchingConfig, like: ReferenceState 
         # The rest is said outright, for to a method all that is not the object is rest, padding included.
         around = reference.background if config.contrast else valid * (reference.foreground <= 0)
         # An object that reaches into every patch has no surroundings but the picture itself.
-        background = around if around.any() else valid / valid.sum()
+        background = jnp.asarray(around if around.any() else valid / valid.sum())
+    features, foreground = reference.encoded.features.flat(), jnp.asarray(reference.foreground)
+    if config.method in SUMMED:
+        state: ReferenceState = _prepare_whole(features, foreground, background, method=config.method)
+        return state
     return matching.prepare(
-        reference.encoded.features.flat(),
+        features,
         method=config.method,
-        weights=jnp.asarray(reference.foreground),
-        background=None if background is None else jnp.asarray(background),
+        weights=foreground,
+        background=background,
         temperature=config.temperature if method.needs_key else None,
         key=jax.random.key(FEATURE_SEED) if method.needs_key else None,
-        like=like if method.needs_key and like is not None and like.shared is not None else None,
+        like=like if like is not None and like.shared is not None else None,
     )
+
+
+@partial(jax.jit, static_argnames="method")
+def _prepare_whole(features: Array, foreground: Array, background: Array | None, *, method: str) -> Any:
+    """Prepares all patches of a picture, whatever their weights, so that one program serves every mask."""
+    key = jax.random.key(FEATURE_SEED) if METHODS[method].needs_key else None
+    return matching.prepare(features, method=method, weights=foreground, background=background, key=key)

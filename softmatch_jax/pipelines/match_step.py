@@ -118,7 +118,10 @@ def text_step(
     share = weight[:, None]
     # Nothing times infinity is no number: a class without a text keeps its scores, -inf among them.
     mixed = jnp.where(share > 0, (1 - share) * found.score + share * text, found.score)
-    return jax.vmap(lambda score, ran: matching.match_map(score, valid, ran))(mixed, found.diagnostics)
+    made = jax.vmap(lambda score, ran: matching.match_map(score, valid, ran))(mixed, found.diagnostics)
+    # A method's own evidence stays where nothing was mixed in; elsewhere it is that of the mixed scores.
+    evidence = jnp.where(weight > 0, made.log_evidence, found.log_evidence)
+    return made._replace(log_evidence=evidence)
 
 
 @jax.jit

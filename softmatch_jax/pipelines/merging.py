@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -97,6 +97,7 @@ def merge(
         good, worth, groups = good[passed], worth[passed], groups[passed]
     else:
         groups = group_by_overlap(masks[good], worth, max_overlap=decision.max_overlap)
+        good, worth, groups = good[groups >= 0], worth[groups >= 0], groups[groups >= 0]
     order = _best_first(groups, worth)
     good, worth, groups = good[order], worth[order], groups[order]
     united = [proposals.logits[good[groups == name]].max(axis=0) for name in dict.fromkeys(groups)]
@@ -139,12 +140,13 @@ def _best_first(groups: np.ndarray, worth: np.ndarray) -> np.ndarray:
     return np.lexsort((-worth, groups, -best))
 
 
-def resolve_classes(masks: Sequence[Mask], maps: Sequence[Map]) -> IndexedMask:
-    """Gives each pixel to the class of highest probability among those whose mask holds it.
+def resolve_classes(masks: Sequence[Mask], maps: Iterable[Map]) -> IndexedMask:
+    """Gives each pixel to the class of the highest map among those whose mask holds it.
 
     Args:
         masks: One ``bool [H, W]`` per class.
-        maps: One probability map ``[H, W]`` per class.
+        maps: One map ``[H, W]`` per class: logits rather than probabilities, which cannot tell apart what is
+            all but certain.
 
     Returns:
         ``uint8 [H, W]``; 0 is background and class ``i`` of the sequence is ``i + 1``. A tie goes to the
@@ -152,10 +154,10 @@ def resolve_classes(masks: Sequence[Mask], maps: Sequence[Map]) -> IndexedMask:
     """
     labels = np.zeros(masks[0].shape, np.uint8)
     best = np.full(masks[0].shape, -np.inf, np.float32)
-    for index, (mask, probability) in enumerate(zip(masks, maps, strict=True), start=1):
-        wins = mask & (probability > best)
+    for index, (mask, values) in enumerate(zip(masks, maps, strict=True), start=1):
+        wins = mask & (values > best)
         labels[wins] = index
-        best[wins] = probability[wins]
+        best[wins] = values[wins]
     return labels
 
 

@@ -29,18 +29,28 @@ class Draft:
     """What one class's match map led to, before it is checked and before classes compete.
 
     Attributes:
+        logits: ``float32 [h, w]``, of the match map, for every patch.
         probability: ``float32 [H, W]``, the match map.
         points: ``float32 [n, 2]``, ``(x, y)``.
-        clusters: ``int32 [n]``.
+        clusters: ``int32 [n]``, the prompt that each point went into.
         proposals: All decoded masks.
         merged: What stayed of them.
     """
 
+    logits: Float[np.ndarray, "h w"]
     probability: Map
     points: Float[np.ndarray, "n 2"]
     clusters: Int32[np.ndarray, " n"]
     proposals: Proposals
     merged: Merged
+
+
+def patch_logits(found: MatchMap, cut: Cut, grid: PatchGrid, *, sharpness: float) -> Float[np.ndarray, "h w"]:
+    """Scores about the cut, ``sharpness`` per standard deviation; 0 is on the cut."""
+    score = np.where(np.isfinite(found.score), found.score, 0).reshape(grid.shape)
+    scale = sharpness / max(float(cut.deviation), 1e-6)
+    logits: np.ndarray = ((score - float(cut.threshold)) * scale).astype(np.float32)
+    return logits
 
 
 def probability_map(found: MatchMap, cut: Cut, grid: PatchGrid, *, sharpness: float) -> Map:
@@ -49,9 +59,7 @@ def probability_map(found: MatchMap, cut: Cut, grid: PatchGrid, *, sharpness: fl
     The slope is ``sharpness`` per standard deviation of the scores. Logits are interpolated, not
     probabilities, so that the contour of one half does not depend on the slope.
     """
-    score = np.where(np.isfinite(found.score), found.score, 0).reshape(grid.shape)
-    scale = sharpness / max(float(cut.deviation), 1e-6)
-    logits = unpool_map((score - float(cut.threshold)) * scale, grid)
+    logits = unpool_map(patch_logits(found, cut, grid, sharpness=sharpness), grid)
     # exp overflows float32 past 88; a probability within 1e-13 of its limit needs no more.
     return 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
 
@@ -87,8 +95,11 @@ def propose(
     xy = centres[points.indices]
     if config.prompting.prompts == "clusters":
         prompts = prompts_from_clusters(xy, clusters)
+        # Clusters that lost all their points make no prompt.
+        numbers = (np.cumsum(clusters.valid) - 1)[clusters.assignment[points.valid]]
     else:
         prompts = prompts_from_points(xy[points.valid])
+        numbers = np.arange(len(prompts))
     clock.lap("sample")
     if prompts:
         proposals = generator.decode(encoded.embedding, prompts, prior=probability)
@@ -97,4 +108,5 @@ def propose(
     clock.lap("decode")
     merged = merge(proposals, prompts, probability, config.decision)
     clock.lap("merge")
-    return Draft(probability, xy[points.valid], clusters.assignment[points.valid], proposals, merged)
+    logits = patch_logits(found, cut, grid, sharpness=config.decision.sharpness)
+    return Draft(logits, probability, xy[points.valid], numbers.astype(np.int32), proposals, merged)

@@ -32,14 +32,14 @@ class Encoded:
     """A picture as both models see it; give it in place of the picture to save encoding it again.
 
     Attributes:
-        models: Names of the feature extractor and the mask generator.
+        models: Names of the feature extractor, the mask generator and the text model, empty for none.
         image_size: ``(H, W)``.
         features: Patch features, a batch of one.
         embedding: What the mask generator made of the picture.
         text_features: Patch features that text can be compared with, where the pipeline takes texts.
     """
 
-    models: tuple[str, str]
+    models: tuple[str, str, str]
     image_size: Size
     features: PatchFeatures
     embedding: Any
@@ -108,13 +108,12 @@ def _share(weights: np.ndarray) -> np.ndarray:
     return (weights / total if total > 0 else weights).astype(np.float32)
 
 
-def check_same_models(*encoded: Encoded) -> None:
-    """Raises ``InputError`` unless the same models encoded all pictures."""
-    models = dict.fromkeys(one.models for one in encoded)
-    if len(models) > 1:
-        first, second = list(models)[:2]
+def check_models(models: tuple[str, str, str], *encoded: Encoded) -> None:
+    """Raises ``InputError`` unless these models encoded all pictures, the text model aside."""
+    other = next((one.models for one in encoded if one.models[:2] != models[:2]), None)
+    if other is not None:
         raise InputError(
-            f"Pictures were encoded by different models, {first} and {second}; expected one Softmatcher for "
+            f"Pictures were encoded by different models, {models} and {other}; expected one Softmatcher for "
             "references and target."
         )
 
@@ -139,7 +138,6 @@ def stack_references(
     names = tuple(dict.fromkeys(reference.class_name for reference in references))
     if len(names) > MAX_CLASSES:
         raise InputError(f"{len(names)} classes were given; expected at most {MAX_CLASSES}.")
-    check_same_models(*[reference.encoded for reference in references])
     bucket = 1 << (len(references) - 1).bit_length()
     patches = references[0].foreground.size
     foreground = np.zeros((len(names), bucket, patches), np.float32)

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from softmatch_jax._types import Map
 from softmatch_jax.models import Proposals
 from softmatch_jax.pipelines.config import DecisionConfig
 
@@ -95,9 +94,3 @@ def confidence_raster(proposals: Proposals, worth: Float[np.ndarray, " n"]) -> F
     """
     logits = np.clip(proposals.logits - proposals.threshold, -30, 30)
     return np.max(np.clip(worth, 0, 1)[:, None, None] / (1 + np.exp(-logits)), axis=0)
-
-
-def mean_over(masks: Bool[np.ndarray, "n h w"], values: Map) -> Float[np.ndarray, " n"]:
-    """Mean of a map over each mask, 0 for empty ones."""
-    flat = masks.reshape(len(masks), -1).astype(np.float32)
-    return flat @ values.ravel().astype(np.float32) / np.maximum(flat.sum(axis=1), 1)

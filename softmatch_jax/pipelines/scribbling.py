@@ -24,6 +24,9 @@ GOOD_ENOUGH = 0.98
 KEPT = 0.8
 """Least share of every single stroke, which the length of the others must not hide."""
 
+CANDIDATES = 1 << 15
+"""Most pixels that points are chosen from; a painted area has millions."""
+
 XY = Float[np.ndarray, "n 2"]
 
 
@@ -64,8 +67,8 @@ def scribble_mask(
         ``bool [H, W]``: the mask that agrees best with the strokes, which always win in the end. May be
         full, or empty where the generator finds nothing; the caller decides what to make of that.
     """
-    prompt = _first_prompt(marked, config)
-    best = _ask(encoded, prompt, marked, generator)
+    prompt, strokes = _first_prompt(marked, config), _Strokes(marked)
+    best = _ask(encoded, prompt, strokes, generator)
     if best is None:
         return np.zeros(encoded.image_size, bool)
     current = best
@@ -73,7 +76,7 @@ def scribble_mask(
         if current.settled:
             break
         prompt = _corrected(prompt, _correction(current), current)
-        answer = _ask(encoded, prompt, marked, generator)
+        answer = _ask(encoded, prompt, strokes, generator)
         if answer is None:
             break
         current = answer
@@ -109,6 +112,8 @@ def spread_points(pixels: Mask, count: int, *, apart: float = 1.0) -> XY:
     rows, columns = np.nonzero(pixels)
     if not len(rows):
         return np.zeros((0, 2), np.float32)
+    step = -(-len(rows) // CANDIDATES)
+    rows, columns = rows[::step], columns[::step]
     depths = cv2.distanceTransform(np.pad(pixels, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
     depth, xy = depths[rows, columns], np.stack([columns + 0.5, rows + 0.5], axis=1)
     chosen = [int(np.argmax(depth))]
@@ -123,16 +128,32 @@ def spread_points(pixels: Mask, count: int, *, apart: float = 1.0) -> XY:
     return xy[chosen].astype(np.float32)
 
 
-def _ask(encoded: Encoded, prompt: Prompt, marked: Seeds, generator: MaskGenerator) -> _Candidate | None:
+class _Strokes:
+    """What was marked, on the raster of the proposals; brought there once."""
+
+    def __init__(self, marked: Seeds) -> None:
+        self._marked = marked
+        self._on_raster: tuple[np.ndarray, np.ndarray] | None = None
+
+    def on_raster(self, proposals: Proposals) -> tuple[np.ndarray, np.ndarray]:
+        """How much of each cell strokes on and off the object cover."""
+        if self._on_raster is None:
+            marked = self._marked
+            # What ends in a cell whose centre is beyond the picture is on no mask of the raster.
+            on, off = (
+                np.where(proposals.inside, proposals.reduce(pixels.astype(np.float32)), 0)
+                for pixels in (marked.foreground, marked.background)
+            )
+            # A cell that strokes of both signs share cannot please both.
+            off = np.zeros_like(off) if marked.region is not None else np.where(on > 0, 0, off)
+            self._on_raster = on, off
+        return self._on_raster
+
+
+def _ask(encoded: Encoded, prompt: Prompt, strokes: _Strokes, generator: MaskGenerator) -> _Candidate | None:
     """The answer that agrees best with the strokes; None where there is no answer."""
     proposals = generator.decode(encoded.embedding, [prompt])
-    # What ends in a cell whose centre is beyond the picture is on no mask of the raster.
-    on, off = (
-        np.where(proposals.inside, proposals.reduce(pixels.astype(np.float32)), 0)
-        for pixels in (marked.foreground, marked.background)
-    )
-    # A cell that strokes of both signs share cannot please both.
-    off = np.zeros_like(off) if marked.region is not None else np.where(on > 0, 0, off)
+    on, off = strokes.on_raster(proposals)
     candidates = []
     for index, mask in enumerate(proposals.small_masks):
         shares = [_share(on, mask), _share(off, ~mask)]

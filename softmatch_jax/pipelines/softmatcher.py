@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from softmatch_jax._checks import InputError, check_image
 from softmatch_jax._types import Image, Mask
-from softmatch_jax.models import DenseDescriptor, FeatureExtractor, GrabCut, MaskGenerator
+from softmatch_jax.models import DenseDescriptor, FeatureExtractor, GrabCut, MaskGenerator, Storable
 from softmatch_jax.pipelines.clock import Clock
 from softmatch_jax.pipelines.completing import complete_mask
 from softmatch_jax.pipelines.config import DecisionConfig, ModelsConfig, SoftmatcherConfig
@@ -26,13 +27,13 @@ from softmatch_jax.pipelines.proposing import Draft, propose
 from softmatch_jax.pipelines.reference import (
     Encoded,
     Reference,
-    check_same_models,
+    check_models,
     make_reference,
     stack_references,
 )
 from softmatch_jax.pipelines.segmentation import ClassSegmentation, Segmentation
 from softmatch_jax.pipelines.texts import TextModel, text_factor
-from softmatch_jax.prompting import Annotation, MaskAnnotation, pool_mask, seeds
+from softmatch_jax.prompting import Annotation, MaskAnnotation, pool_mask, seeds, unpool_map
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Softmatcher:
     def foundation(
         cls, models: ModelsConfig | None = None, config: SoftmatcherConfig | None = None, **changes: Any
     ) -> Softmatcher:
-        """DINOv2 and SAM, as in the paper; CLIP where text prompts are wanted.
+        """DINOv2 and SAM, the paper's models; CLIP where text prompts are wanted.
 
         Args:
             models: Which models, and how they run.
@@ -88,12 +89,18 @@ class Softmatcher:
         check_image("image", image)
         size = (image.shape[0], image.shape[1])
         return Encoded(
-            (self.features.name, self.masks.name),
+            self._models(),
             size,
             cached_features(self.features, image, self.cache),
             cached_embedding(self.masks, image, self.cache),
             None if self.text is None else cached_features(self.text, image, self.cache),
         )
+
+    def _models(self) -> tuple[str, str, str]:
+        """What decides an encoded picture; settings of decoding do not."""
+        masks, text = self.masks, self.text
+        generator = masks.embedding_name if isinstance(masks, Storable) else masks.name
+        return self.features.name, generator, "" if text is None else text.name
 
     def reference(
         self, image: Image | Encoded, annotation: Annotation | Mask, *, class_name: str = "object"
@@ -116,6 +123,7 @@ class Softmatcher:
         if not class_name.strip():
             raise InputError("class_name is empty; expected a name, such as 'duck'.")
         encoded = image if isinstance(image, Encoded) else self.encode(image)
+        check_models(self._models(), encoded)
         given = MaskAnnotation(annotation) if isinstance(annotation, np.ndarray) else annotation
         marked = seeds(given, encoded.image_size)
         mask = marked.foreground if marked.exact else complete_mask(encoded, marked, self.masks, self.config)
@@ -151,7 +159,7 @@ class Softmatcher:
         states = class_states(names, chosen, matching)
         clock.lap("references")
         encoded = target if isinstance(target, Encoded) else self.encode(target)
-        check_same_models(chosen[0].encoded, encoded)
+        check_models(self._models(), encoded, *[reference.encoded for reference in chosen])
         clock.lap("encode")
         text = self._text_factor(texts, names, encoded)
         matched = locate(
@@ -159,11 +167,11 @@ class Softmatcher:
         )
         clock.lap("match")
         drafts = []
-        for row, row_key in enumerate(jax.random.split(key, len(names))):
+        for row, name in enumerate(names):
             found, cut = jax.tree.map(lambda leaf, row=row: leaf[row], matched)
-            drafts.append(
-                propose(encoded, found, cut, self.masks, config=self.config, key=row_key, clock=clock)
-            )
+            # By name, so that other classes beside it do not move a class's points.
+            own = jax.random.fold_in(key, zlib.crc32(name.encode()))
+            drafts.append(propose(encoded, found, cut, self.masks, config=self.config, key=own, clock=clock))
         shares = np.stack([pool_mask(draft.merged.mask, encoded.features.grid).ravel() for draft in drafts])
         flat, valid = encoded.features.flat(), jnp.asarray(encoded.features.valid.ravel())
         likeness = np.asarray(resemblance_step(arrays, flat, valid, jnp.asarray(shares), config=matching))
@@ -177,9 +185,9 @@ class Softmatcher:
         """The maps of the text prompts, if there are any."""
         if not texts:
             return None
-        if self.text is None or encoded.text_features is None:
+        if self.text is None or encoded.text_features is None or encoded.models[2] != self.text.name:
             raise InputError(
-                "A text prompt was given, but the target was not encoded by a text model; expected a "
+                "A text prompt was given, but the target was not encoded by this text model; expected a "
                 "Softmatcher with one (Softmatcher.foundation(text_model='openai/clip-vit-base-patch32'))."
             )
         grid = encoded.features.grid
@@ -205,7 +213,10 @@ class Softmatcher:
             draft.merged.mask if reason is None else empty
             for draft, reason in zip(drafts, reasons, strict=True)
         ]
-        labels = resolve_classes(masks, [draft.probability for draft in drafts])
+        # One class has no rival; the maps of several are made as they are looked at.
+        grid = encoded.features.grid
+        maps = (unpool_map(draft.logits, grid) for draft in drafts)
+        labels = resolve_classes(masks, maps) if len(masks) > 1 else masks[0].astype(np.uint8)
         classes = tuple(
             _class_segmentation(
                 draft,

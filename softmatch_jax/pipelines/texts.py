@@ -24,10 +24,6 @@ class TextModel(Protocol):
     def name(self) -> str:
         """Identifies the model and its settings in results and caches."""
 
-    @property
-    def dim(self) -> int:
-        """Number of dimensions of the space."""
-
     def grid(self, image_size: Size) -> PatchGrid:
         """Where the patches of a picture lie."""
 
@@ -68,8 +64,6 @@ def text_factor(
             )
     logits = np.zeros((len(names), grid.shape[0] * grid.shape[1]), np.float32)
     weight = np.zeros(len(names), np.float32)
-    if not texts:
-        return TextFactor(logits, weight)
     embedded = np.asarray(model.text_embeddings(list(texts.values())), np.float32)
     values = np.asarray(seen.values[0], np.float32)
     values = values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-12)

@@ -1,6 +1,7 @@
 """The words of the command line: groups, the rest, and help."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -157,6 +158,75 @@ def test_models_are_parsed():
     assert config.models.cache.name == "c" and config.text == ("a", "b=c d")
 
 
+def models_of(*words):
+    config, _ = parse_segment([*GIVEN, "--backend", "foundation", *words])
+    return config.models
+
+
+def test_the_bounds_are_parsed():
+    models = models_of("--cache", "c", "--cache-limit-mb", "500", "--chunk=4")
+    assert (models.cache_limit_mb, models.chunk) == (500, 4)
+    assert (models_of().cache_limit_mb, models_of().chunk) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "words, text",
+    [
+        ("--chunk 0", "models.chunk is 0"),
+        ("--cache c --cache-limit-mb 0", "models.cache_limit_mb is 0"),
+        ("--cache-limit-mb 5", "no cache to bound"),
+    ],
+)
+def test_bounds_out_of_range(words, text, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as caught:
+        models_of(*words.split())
+    assert caught.value.code == 2 and text in capsys.readouterr().err
+
+
+def test_the_usual_cache_folder_has_a_word(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOFTMATCH_CACHE", str(tmp_path))
+    assert models_of("--cache", "default").cache == models_of("--cache=default").cache == tmp_path
+    assert models_of("--cache", "./default").cache == Path("default")
+    assert models_of().cache is None
+
+
+@pytest.mark.parametrize("back_end", ["embedded", "foundation"])
+def test_what_is_on_in_one_back_end_has_both_switches(back_end):
+    base = ["--backend", back_end]
+    for whiten in (True, False):
+        word = "--matching.whiten" if whiten else "--matching.no-whiten"
+        assert settings_of(*base, word).matching.whiten is whiten
+    for contrast in (True, False):
+        word = "--matching.contrast" if contrast else "--matching.no-contrast"
+        assert settings_of(*base, "--matching.no-whiten", word).matching.contrast is contrast
+    assert models_of("--norm").norm and not models_of("--no-norm").norm
+
+
+def helped(capsys, monkeypatch, *words):
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit):
+        parse_segment([*words, "--help"])
+    return " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("back_end", ["embedded", "foundation"])
+def test_help_is_right_for_the_switch_it_stands_by(back_end, capsys, monkeypatch):
+    text = helped(capsys, monkeypatch, "--backend", back_end)
+    assert "--norm, --no-norm Apply DINOv2's last LayerNorm. (default: True)" in text
+    assert "--matching.whiten, --matching.no-whiten Whiten features" in text
+    assert "--matching.contrast, --matching.no-contrast Contrast the object" in text
+    # A switch that is off needs no opposite.
+    assert [word for word in text.split() if "--no-" in word] == ["--no-norm"]
+
+
+def test_help_says_whose_the_settings_are(capsys, monkeypatch):
+    text = helped(capsys, monkeypatch)
+    assert "settings after the paper's Fig. 1" in text and "none of them tuned on public weights yet" in text
+    assert "the paper's settings" not in text
+    assert "The word default stands for $SOFTMATCH_CACHE" in text
+
+
 def test_masks_and_mask_are_not_confused():
     with pytest.raises(InputError, match="--masks has no effect on the embedded models"):
         parse_segment(["t", "--reference", "a", "--masks", "m", "-o", "out"])
@@ -168,7 +238,8 @@ def test_masks_and_mask_are_not_confused():
     "words",
     [
         "--features x", "--masks=x", "--text a", "--text_model x", "--variant graph", "--size 518",
-        "--offline", "--no-norm", "--cache c", "--completion.points 3", "--device cpu --backend embedded",
+        "--offline", "--no-norm", "--norm", "--chunk 2", "--cache c", "--completion.points 3",
+        "--device cpu --backend embedded",
     ],
 )  # fmt: skip
 def test_options_of_the_foundation_need_it(words):

@@ -58,7 +58,6 @@ def test_texts_that_cannot_be_used(texts, classes, sentence):
 )
 def test_a_terminal_is_told_that_models_are_loaded(stream, changes, said, tmp_path, monkeypatch):
     config = SegmentConfig(targets=("t",), output=tmp_path, **{"backend": "foundation", **changes})
-    monkeypatch.setattr("softmatch_jax.cli.backend._find", lambda models: None)
     monkeypatch.setattr(Softmatcher, "foundation", lambda models, settings: Softmatcher.embedded(settings))
     matcher = load_matcher(config, {}, stream)
     assert matcher.config.matching == config.matching

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -175,6 +176,25 @@ def test_verify_tells_damage(command):
         assert f"facebook/dinov2-base: {folder} has no model.safetensors" in out
     code, out, err = command("models", "verify", "--all-cached", "--json")
     assert code == 1 and [model["ok"] for model in json.loads(out)["models"]] == [True, False]
+
+
+def test_verify_names_that_are_not_utf8(command, tmp_path):
+    odd = tmp_path / os.fsdecode(b"caf\xe9.pth")
+    odd.write_bytes(b"")
+    code, out, err = command("models", "verify", odd)
+    assert (code, err) == (1, "") and "caf\ufffd.pth is empty" in out
+    code, out, err = command("models", "verify", odd, "--json")
+    assert (code, err) == (1, "") and "caf\\ufffd" in out and "\\udc" not in out
+    torch = pytest.importorskip("torch")
+    with open(odd, "wb") as file:
+        torch.save({"a": torch.ones(2)}, file)
+    code, out, err = command("models", "verify", odd)
+    assert err == "" and f"{tmp_path}/caf\ufffd.pth" in out
+
+
+def test_verify_users_that_are_not_there(command):
+    code, out, err = command("models", "verify", "~nosuchuser/x")
+    assert (code, out) == (2, "") and "~nosuchuser/x was not found" in err
 
 
 def test_verify_what_is_not_there(command):

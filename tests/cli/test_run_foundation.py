@@ -112,6 +112,13 @@ def test_the_second_run_encodes_nothing_and_is_the_same(ran, two, tmp_path, cont
     assert contents(tmp_path / "out") == contents(ran / "out")
 
 
+def test_the_usual_cache_folder_has_a_word(ran, two, tmp_path, monkeypatch):
+    monkeypatch.setenv("SOFTMATCH_CACHE", str(ran / "cache"))
+    limit = ["--cache-limit-mb", 100, "--chunk", 2]
+    assert call(*two, "--cache", "default", *limit, "-o", tmp_path / "out").code == 0
+    assert read(tmp_path / "out")["timings"]["cache"] == {"hits": 12, "misses": 0}
+
+
 def test_a_text_changes_the_map_of_its_class(ran, two, tmp_path, contents):
     text = two.index("--text-model")
     words = [*two[:text], *two[text + 4 :], "--cache", ran / "cache", "-o", tmp_path / "out"]
@@ -243,10 +250,11 @@ def refused(ended, out, *texts):
 def test_what_is_wrong_is_said_before_a_model_is_loaded(
     base, shown, made, tmp_path, monkeypatch, words, texts
 ):
-    def loaded(config):
+    def loaded(*args, **kwargs):
         raise AssertionError("models are loaded")
 
-    monkeypatch.setattr("softmatch_jax.pipelines.softmatcher.load_models", loaded)
+    # DINOv2 is the first of them.
+    monkeypatch.setattr("softmatch_jax.models.dinov2.Dinov2.load", loaded)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
     ended = call(*base, *words, *shown, made / "t0.png", "-o", tmp_path / "out")
     refused(ended, tmp_path / "out", *texts)
@@ -260,7 +268,7 @@ def test_checkpoints_that_cannot_be_used(base, shown, made, tmp_path, checkpoint
         (["--masks", tmp_path / "cut"], [str(tmp_path / "cut")]),
         (["--masks", checkpoints.features], ["'dinov2'"]),
         (["--features", checkpoints.masks], ["'sam'", "expected dinov2"]),
-        (["--text", long, "--text-model", checkpoints.masks], ["'sam'", "expected clip"]),
+        (["--text", long, "--text-model", checkpoints.masks], ["'sam'", "expected", "clip"]),
         (["--text", long, "--text-model", checkpoints.text], ["tokens; expected at most"]),
         (["--layer", 2], ["layer is 2"]),
     ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shlex
 
 import pytest
 from tiny_checkpoints import refused, write_dinov2
@@ -40,6 +41,23 @@ def sharded(written, tmp_path):
     model = transformers.Dinov2Model.from_pretrained(written)
     model.save_pretrained(tmp_path / "sharded", max_shard_size="60KB")
     return tmp_path / "sharded"
+
+
+def test_the_advice_on_conversion_is_a_command_that_converts(folder, tmp_path, monkeypatch):
+    model = transformers.Dinov2Model.from_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    source = folder.rename(tmp_path / 'it\'s $HOME "here"')
+    said = refused(
+        lambda: locate(source), "pytorch_model.bin", "tokenizer.json, or vocab.json and merges.txt"
+    )
+    command = shlex.split(said.partition("convert it with ")[2].partition(" and give")[0])
+    assert command[:2] == ["python", "-c"] and command[3:] == [str(source)]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["-c", *command[3:]])
+    exec(command[2], {})
+    converted = read_tensors(locate(tmp_path / "converted"))
+    assert all(torch.equal(converted[name], value) for name, value in model.state_dict().items())
 
 
 class TestTensors:

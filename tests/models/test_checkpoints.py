@@ -13,6 +13,7 @@ from tiny_checkpoints import COMMIT, refused, snapshot, write_dinov2
 from softmatch_jax.models.catalogue import CATALOGUE
 from softmatch_jax.models.checkpoints import (
     Checkpoint,
+    cached,
     checkpoint_cache,
     hub_cache,
     locate,
@@ -58,7 +59,8 @@ class TestLocal:
     def test_a_folder(self, folder):
         found = locate(folder)
         assert (found.name, found.path, found.kind) == (str(folder), folder, "transformers")
-        content = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+        files = (folder / "config.json", folder / "model.safetensors")
+        content = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
         assert found.revision == f"sha256:{content[:16]}"
         assert found == locate(str(folder)) and isinstance(found, Checkpoint)
 
@@ -76,12 +78,25 @@ class TestLocal:
         os.utime(weights, ns=(1, 1))
         assert locate(folder).revision != first
 
+    def test_the_revision_follows_the_config(self, folder):
+        """The number of heads is in no shape of the weights."""
+        first = locate(folder).revision
+        config = folder / "config.json"
+        text = config.read_text()
+        assert '"num_attention_heads": 2' in text
+        config.write_text(text.replace('"num_attention_heads": 2', '"num_attention_heads": 4'))
+        assert locate(folder).revision != first
+
     def test_the_content_is_read_only_when_asked_for(self, folder, monkeypatch):
         def reading(files):
             raise AssertionError("read")
 
         monkeypatch.setattr("softmatch_jax.models.checkpoint_files._sha256", reading)
-        assert locate(folder).kind == "transformers"
+        found = locate(folder)
+        assert found.kind == "transformers" and repr(found).count(str(folder)) == 2
+        assert found == locate(folder) and hash(found) == hash(locate(folder))
+        with pytest.raises(AssertionError, match="read"):
+            _ = found.revision
 
     def test_a_pth_file(self, tmp_path):
         torch.save({"a": torch.ones(2)}, tmp_path / "mine.pth")
@@ -105,6 +120,14 @@ class TestLocal:
         (folder / "config.json").unlink()
         refused(lambda: locate(folder), "has no config.json")
         refused(lambda: locate(tmp_path / "nowhere"), str(tmp_path / "nowhere"), "not found")
+
+    def test_users_that_are_not_there(self, monkeypatch):
+        refused(lambda: locate("~nosuchuser/x"), "~nosuchuser/x", "was not found")
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+        refused(lambda: locate("~/x"), "~/x", "was not found")
+        monkeypatch.setenv("HF_HUB_CACHE", "~/hub")
+        assert str(hub_cache()) == "~/hub"
 
     @pytest.mark.parametrize("name", ["./none", "~/none", "a/b/c", "none.pth", "x/none.pt", "/none"])
     def test_paths_that_are_not_there(self, name):
@@ -134,6 +157,22 @@ class TestCached:
         assert locate("a/b", revision=COMMIT, offline=True).revision == COMMIT
         refused(lambda: locate("a/b", revision="v3", offline=True), "a/b at revision v3")
         refused(lambda: locate("a/b", revision="../refs", offline=True), "../refs is not in the cache")
+
+    @pytest.mark.parametrize(
+        "revision", ["/etc", ".", "..", "a/..", "refs/../..", "a//b", "/", "main/", "a\n"]
+    )
+    def test_revisions_stay_in_the_cache(self, written, revision):
+        repository = snapshot("a/b", written.iterdir()).parent.parent
+        assert cached("a/b", revision) is None
+        (repository / "refs" / "main").write_text(revision)
+        assert cached("a/b") is None
+
+    @pytest.mark.parametrize("ref", ["refs/pr/1", "v1.0+cu", "feature_x/y-2"])
+    def test_names_of_revisions(self, written, ref):
+        repository = snapshot("a/b", written.iterdir()).parent.parent
+        (repository / "refs" / ref).parent.mkdir(parents=True, exist_ok=True)
+        (repository / "refs" / ref).write_text(COMMIT + "\n")
+        assert cached("a/b", ref) == repository / "snapshots" / COMMIT
 
     def test_nothing_cached(self, monkeypatch):
         sentence = (str(hub_cache()), "not in the cache", "softmatch models fetch a/b", "local folder")

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import json
 import shutil
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 from softmatch_jax._checks import InputError
-from softmatch_jax.models.clip import TEMPLATES, Clip, ClipConfig
+from softmatch_jax.models.clip import Clip, ClipConfig
 from softmatch_jax.models.protocols import PatchFeatures
 
 torch = pytest.importorskip("torch")
@@ -282,9 +284,10 @@ def test_name_tells_results_apart(folder):
     plain = name()
     assert plain == name() and plain.isprintable()
     assert str(folder) in plain and "@" in plain and "preprocessing=1" in plain
-    changes = [{"size": 48}, {"residual": True}, {"templates": ("{}",)}, {"dtype": "bfloat16"}]
+    changes = [{"size": 48}, {"residual": True}, {"dtype": "bfloat16"}]
     assert len({plain, *(name(**change) for change in changes)}) == 1 + len(changes)
-    for same in ({"batch_size": 1}, {"device": "auto", "dtype": "float32"}, {"templates": [*TEMPLATES]}):
+    # Phrases and the sentences they are put into have no part in what a picture's patches are.
+    for same in ({"batch_size": 1}, {"device": "auto", "dtype": "float32"}, {"templates": ("{}",)}):
         assert name(**same) == plain
 
 
@@ -331,6 +334,48 @@ def test_full_memory_names_the_knobs(folder, monkeypatch):
             call()
 
 
+def test_convolutions_are_exact_in_float32(folder, monkeypatch):
+    """cuDNN is told while the network runs, and only where float32 was asked for."""
+    seen = []
+    for dtype in ("float32", "bfloat16"):
+        clip = Clip.load(folder, config=replace(CONFIG, dtype=dtype))
+        forward = clip.model.vision_model.embeddings.patch_embedding.forward
+        monkeypatch.setattr(
+            clip.model.vision_model.embeddings.patch_embedding,
+            "forward",
+            lambda *a, f=forward: (seen.append(torch.backends.cudnn.conv.fp32_precision), f(*a))[1],
+        )
+        clip(picture(20, 20)[None])
+        clip.image_embeddings(picture(20, 20)[None])
+    assert seen == ["ieee", "ieee", "tf32", "tf32"]
+    assert torch.backends.cudnn.conv.fp32_precision == "tf32"
+
+
+def test_phrases_are_embedded_once(folder, monkeypatch):
+    clip = Clip.load(folder, config=CONFIG)
+    forward, calls = clip.model.text_projection.forward, []
+    monkeypatch.setattr(
+        clip.model.text_projection, "forward", lambda x: (calls.append(len(x)), forward(x))[1]
+    )
+    first = clip.text_embeddings(["leaf", "red apple"])
+    count = len(calls)
+    assert clip.text_embeddings(("leaf", "red apple")) is first and len(calls) == count
+    assert clip.text_embeddings(["red apple", "leaf"]) is not first and len(calls) > count
+
+
+def test_nothing_holds_a_network_that_is_not_used_any_more(folder):
+    """Without waiting for the garbage collector, since a GPU's memory is scarce."""
+    clip = Clip.load(folder, config=CONFIG)
+    clip.text_embeddings(["leaf"])
+    gone = weakref.ref(clip.tokenizer)
+    gc.disable()
+    try:
+        del clip
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -365,7 +410,7 @@ def test_settings_that_do_not_suit_the_model(folder):
         (lambda f: (f / "vocab.json").write_text('{"a": 0}'), "The tokenizer of .* cannot be read"),
         (
             lambda f: (f / "config.json").write_text('{"model_type": "siglip"}'),
-            "holds a model of type 'siglip'; expected clip",
+            "is a model of type 'siglip'; expected clip",
         ),
     ],
 )

@@ -4,6 +4,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 
@@ -358,6 +359,36 @@ def test_full_memory_names_the_knobs(folders, monkeypatch):
         InputError, match=r"does not fit into the GPU's memory; lower Dinov2Config.batch_size or size"
     ):
         extractor(picture(20, 20)[None])
+
+
+def test_memory_that_jax_has_not_is_explained(folders, monkeypatch):
+    def full(*_, **__):
+        raise jax.errors.JaxRuntimeError(
+            "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes."
+        )
+
+    extractor = Dinov2.load(folders["plain"], config=CONFIG)
+    monkeypatch.setattr("softmatch_jax.models.dinov2.to_jax", full)
+    with pytest.raises(
+        InputError, match=r"lower Dinov2Config.batch_size.*XLA_PYTHON_CLIENT_PREALLOCATE=false"
+    ):
+        extractor(picture(20, 20)[None])
+
+
+def test_convolutions_are_exact_in_float32(folders, monkeypatch):
+    """cuDNN is told while the network runs, and only where float32 was asked for."""
+    seen = []
+    for dtype in ("float32", "bfloat16"):
+        extractor = Dinov2.load(folders["plain"], config=replace(CONFIG, dtype=dtype))
+        forward = extractor.model.embeddings.patch_embeddings.forward
+        monkeypatch.setattr(
+            extractor.model.embeddings.patch_embeddings,
+            "forward",
+            lambda *a, f=forward: (seen.append(torch.backends.cudnn.conv.fp32_precision), f(*a))[1],
+        )
+        extractor(picture(20, 20)[None])
+    assert seen == ["ieee", "tf32"]
+    assert torch.backends.cudnn.conv.fp32_precision == "tf32"
 
 
 @pytest.mark.parametrize(

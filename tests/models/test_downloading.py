@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
+import ssl
 import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
+from socketserver import BaseRequestHandler
 
 import pytest
 from tiny_checkpoints import COMMIT, flip_a_bit, refused, serving, snapshot, write_dinov2
@@ -152,21 +155,30 @@ class TestFromTheHub:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         refused(lambda: locate("a/b", offline=False), "HF_HUB_OFFLINE is set")
 
+    @pytest.mark.parametrize("variable", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
+    def test_the_environment_says_offline_after_the_client_was_imported(self, hub, monkeypatch, variable):
+        monkeypatch.setenv(variable, "1")
+        refused(lambda: fetch("a/b"), f"a/b cannot be fetched because {variable} is set; unset it")
+        assert hub.asked == []
+
     @pytest.mark.parametrize(
         ("error", "said"),
         [
             (OSError(28, "No space left on device"), "does not fit on the disk"),
             (RuntimeError("IO error: No space left on device (os error 28)"), "does not fit on the disk"),
             (PermissionError(13, "Permission denied"), "cannot be written"),
+            (http.client.IncompleteRead(b"a"), "the hub cannot be reached"),
+            (ssl.SSLError("wrong version number"), "the hub cannot be reached"),
         ],
     )
-    def test_disk_faults(self, hub, written, monkeypatch, error, said):
+    def test_faults_while_fetching(self, hub, written, monkeypatch, error, said):
         def failing(*args, **kwargs):
             raise error
 
         hub.files = {file.name: b"x" for file in written.iterdir()}
         monkeypatch.setattr("huggingface_hub.snapshot_download", failing)
-        refused(lambda: locate("a/b"), said, str(hub_cache()))
+        said = refused(lambda: locate("a/b"), said)
+        assert (str(hub_cache()) in said) == ("disk" in said or "written" in said)
 
     def test_our_own_faults_pass(self, hub, written, monkeypatch):
         def failing(*args, **kwargs):
@@ -250,6 +262,45 @@ class TestPublishedFiles:
         url = "http://127.0.0.1:9/a.pth"
         refused(lambda: download_file(url, tmp_path / "a.pth", md5=""), url, "check the network")
 
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\nabc",  # IncompleteRead
+            b"nonsense\r\n\r\n",  # BadStatusLine
+            b"",  # RemoteDisconnected
+        ],
+    )
+    def test_what_is_not_http(self, tmp_path, answer):
+        class Handler(BaseRequestHandler):
+            def handle(self):
+                self.request.recv(4096)
+                self.request.sendall(answer)
+
+        with serving(Handler) as address:
+            url = f"{address}/a.pth"
+            refused(lambda: download_file(url, tmp_path / "a.pth", md5=""), url, "broke off", "the network")
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("error", [ssl.SSLError("decryption failed"), OSError(113, "No route to host")])
+    def test_the_network_fails_while_reading(self, published, monkeypatch, error):
+        def failing(*_):
+            raise error
+
+        monkeypatch.setattr(http.client.HTTPResponse, "read", failing)
+        refused(lambda: fetch(self.NAME), CATALOGUE[self.NAME].url, "broke off", "check the network")
+        assert self.left() == []
+
+    @pytest.mark.parametrize("variable", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
+    def test_offline(self, published, monkeypatch, variable):
+        monkeypatch.setenv(variable, "1")
+        refused(lambda: fetch(self.NAME), f"because {variable} is set; unset it")
+        monkeypatch.delenv(variable)
+        path = fetch(self.NAME).path
+        monkeypatch.setenv(variable, "true")
+        assert fetch(self.NAME).path == path
+        flip_a_bit(path)
+        refused(lambda: fetch(self.NAME), f"because {variable} is set; unset it")
+
     def test_no_room(self, published):
         published["length"] = 10**18
         refused(lambda: fetch(self.NAME), "has 1,000,000,000,000,000,000 bytes", "SOFTMATCH_CACHE")
@@ -287,3 +338,6 @@ def test_the_catalogue():
         assert (model.url is None) == (model.md5 is None) == ("/" in name)
         if model.md5 is not None:
             assert model.url.endswith("/" + name) and name.endswith(f"_{model.md5[:6]}.pth")
+    dims = {name.removeprefix("openai/clip-vit-"): model.dim for name, model in CATALOGUE.items()}
+    # Of the space that phrases are in, not of the tokens, which have 768, 768 and 1024.
+    assert (dims["base-patch16"], dims["base-patch32"], dims["large-patch14"]) == (512, 512, 768)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import jax
 import numpy as np
 import pytest
 
@@ -10,10 +11,12 @@ from softmatch_jax.models.preprocessing import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     check_images,
+    exact_float32,
     explain_out_of_memory,
     normalise,
     pick_device,
     pick_dtype,
+    pixel_batches,
     resize_picture,
 )
 
@@ -193,3 +196,70 @@ def test_full_memory_is_explained():
         raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
     with pytest.raises(RuntimeError, match="other"), explain_out_of_memory("a/b", "lower x"):
         raise RuntimeError("other")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("cudaErrorMemoryAllocation"),
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Failed to allocate 9 bytes."),
+    ],
+)
+def test_full_memory_has_many_names(error):
+    with (
+        pytest.raises(InputError, match=r"does not fit .* lower x.*XLA_PYTHON_CLIENT_PREALLOCATE=false"),
+        explain_out_of_memory("a/b", "lower x"),
+    ):
+        raise error
+
+
+def test_float32_is_exact_inside_and_the_setting_is_restored():
+    cudnn = torch.backends.cudnn
+    before = cudnn.conv.fp32_precision
+    for precision in ("tf32", "ieee"):
+        cudnn.conv.fp32_precision = precision
+        try:
+            with exact_float32(torch.bfloat16):
+                assert cudnn.conv.fp32_precision == precision
+            with pytest.raises(KeyError), exact_float32(torch.float32):
+                assert cudnn.conv.fp32_precision == "ieee"
+                raise KeyError
+            assert cudnn.conv.fp32_precision == precision
+        finally:
+            cudnn.conv.fp32_precision = before
+
+
+def test_threads_overlap_in_exact_float32():
+    """The first to come is the first to leave; the other goes on exactly, and the setting is restored."""
+    convolutions = torch.backends.cudnn.conv
+    before = convolutions.fp32_precision
+    assert before == "tf32"  # torch's own default
+    first, second = exact_float32(torch.float32), exact_float32(torch.float32)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert convolutions.fp32_precision == "ieee"
+    second.__exit__(None, None, None)
+    assert convolutions.fp32_precision == before
+
+
+def test_batches_are_the_pictures_in_order():
+    images = np.stack([picture(20, 30, seed) for seed in range(5)])
+    made = list(
+        pixel_batches(
+            images,
+            (8, 6),
+            CLIP_MEAN,
+            CLIP_STD,
+            batch_size=2,
+            device=torch.device("cpu"),
+            dtype=torch.float16,
+        )
+    )
+    assert [len(batch) for batch in made] == [2, 2, 1] and made[0].dtype == torch.float16
+    for found, image in zip(torch.cat(made), images, strict=True):
+        wanted = normalise(resize_picture(image, (8, 6), resample="bicubic")[None], CLIP_MEAN, CLIP_STD)[0]
+        np.testing.assert_array_equal(found, wanted.astype(np.float16))

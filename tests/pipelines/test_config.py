@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -54,6 +55,9 @@ WRONG = [
     (DecisionConfig, {"min_resemblance": 2.0}, "decision.min_resemblance"),
     (CompletionConfig, {"points": 0}, "completion.points"),
     (CompletionConfig, {"rounds": -1}, "completion.rounds is -1"),
+    (ModelsConfig, {"chunk": 0}, "models.chunk is 0; expected"),
+    (ModelsConfig, {"cache": Path("c"), "cache_limit_mb": -1}, "models.cache_limit_mb is -1; expected"),
+    (ModelsConfig, {"cache_limit_mb": 5}, "no cache to bound; expected a folder as models.cache"),
 ]
 
 
@@ -68,7 +72,14 @@ def test_corrections_may_be_turned_off():
     assert CompletionConfig(rounds=0).rounds == 0
 
 
+def test_presets_do_not_pass_for_the_papers_settings():
+    for preset in (SoftmatcherConfig.foundation, SoftmatcherConfig.graph):
+        text = " ".join(preset.__doc__.split())
+        assert "our own" in text and "none of them tuned on public weights yet" in text
+
+
 def test_models_are_named_by_default():
     models = ModelsConfig()
     assert models.features.startswith("facebook/dinov2") and models.masks.startswith("facebook/sam")
     assert models.text_model is None and models.cache is None
+    assert models.chunk is None and models.cache_limit_mb is None

@@ -12,6 +12,7 @@ from small_models import write_models
 
 from softmatch_jax import InputError, Softmatcher, SoftmatcherConfig
 from softmatch_jax.models import optional
+from softmatch_jax.models.sam.embedding import explain_out_of_memory
 from softmatch_jax.pipelines import ModelsConfig
 from softmatch_jax.pipelines.foundation import load_models
 from softmatch_jax.prompting import Box, Points, Polyline, Scribbles
@@ -116,9 +117,33 @@ def test_settings_reach_the_models(folders):
     assert (config.size, config.fit, config.layer, config.norm) == (56, "aspect", 0, False)
     assert loaded.text is None and loaded.features.grid((40, 80)).shape == (4, 4)
     assert "bfloat16" in loaded.masks.name and "bfloat16" in loaded.features.name
+    assert loaded.masks.config.chunk is None
 
 
-def test_the_defaults_are_the_papers(folders):
+def test_bounds_reach_the_decoder_and_the_cache(folders, matcher, picture, lenient, tmp_path):
+    bounds = {"chunk": 3, "cache": tmp_path, "cache_limit_mb": 1}
+    bounded = Softmatcher.foundation(size=SIDE, device="cpu", config=lenient, **bounds, **folders)
+    assert bounded.masks.config.chunk == 3 and bounded.masks.name == matcher.masks.name
+    for index in range(6):
+        bounded.cache.put(f"{index:064x}", {"x": np.zeros(75_000, np.float32)})
+    sizes = [file.stat().st_size for file in tmp_path.rglob("*.safetensors")]
+    assert 300_000 <= sum(sizes) <= 1_000_000 < 6 * 300_000
+    image, (mask,) = picture
+    one, three = (each.segment(image, each.reference(image, mask), key=KEY) for each in (matcher, bounded))
+    assert np.mean(one.labels == three.labels) > 0.999
+
+
+def test_a_full_accelerator_says_which_knob_to_turn():
+    with (
+        pytest.raises(
+            InputError, match=r"decoding 32 prompts .* SamGeneratorConfig\.chunk \(--chunk\) lower"
+        ),
+        explain_out_of_memory(32),
+    ):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+
+def test_the_defaults_go_with_the_models(folders):
     made = Softmatcher.foundation(size=SIDE, **folders)
     assert made.config == SoftmatcherConfig.foundation() and made.cache is not None
 
@@ -135,6 +160,26 @@ def test_a_missing_package_is_named_with_its_extra(package, folders, monkeypatch
     monkeypatch.setattr(optional.importlib, "import_module", without)
     with pytest.raises(InputError, match=rf"{package} is not installed.*softmatch-jax\[foundation\]"):
         Softmatcher.foundation(**folders)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"text_model": "./nowhere"}, "nowhere was not found"),
+        ({"masks_revision": "main"}, "where there are no revisions"),
+        ({"device": "gpu"}, "The device is 'gpu'"),
+        ({"dtype": "half"}, "The dtype is 'half'"),
+        ({"cache": __file__}, "is not a folder"),
+    ],
+    ids=str,
+)
+def test_all_is_looked_at_before_a_model_is_read(folders, monkeypatch, changes, message):
+    def read(*args, **kwargs):
+        raise AssertionError("a model is read")
+
+    monkeypatch.setattr("softmatch_jax.models.dinov2.Dinov2.load", read)
+    with pytest.raises(InputError, match=message):
+        Softmatcher.foundation(**{**folders, **changes})
 
 
 def test_a_model_that_is_not_there_is_one_sentence(folders, tmp_path):

@@ -24,7 +24,17 @@ def test_a_part_goes_to_its_whole_and_others_stay_apart():
 def test_overlap_goes_by_the_best_not_by_the_neighbour():
     """What overlaps with what overlaps with the best mask is not thereby its kind."""
     masks = np.array([box(0, 8), box(3, 11), box(6, 14)])
+    masks[1, :, 9:] = False
     assert group_by_overlap(masks, np.array([0.9, 0.5, 0.4]), max_overlap=0.5).tolist() == [0, 0, 1]
+
+
+def test_a_mask_over_two_objects_is_of_neither():
+    masks = np.array([box(0, 6), box(8, 14), box(0, 14), box(1, 3)])
+    groups = group_by_overlap(masks, np.array([0.9, 0.8, 0.5, 0.4]), max_overlap=0.5)
+    assert groups.tolist() == [0, 1, -1, 0]
+    # The best mask is an object, whatever it holds.
+    groups = group_by_overlap(masks, np.array([0.8, 0.7, 0.9, 0.4]), max_overlap=0.5)
+    assert groups.tolist() == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(("most", "groups"), [(1.0, [0, 1, 2]), (0.0, [0, 0, 1])])

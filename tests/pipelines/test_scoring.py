@@ -8,7 +8,6 @@ from softmatch_jax.pipelines.scoring import (
     confidence_raster,
     discarded,
     map_scores,
-    mean_over,
 )
 
 SIZE = (8, 10)
@@ -43,7 +42,6 @@ def test_scores_count_what_is_seen():
     np.testing.assert_allclose(scores.coverage, [1, 0.5, 1, 0, 0])
     np.testing.assert_allclose(scores.purity, [1, 1, 24 / 80, 0, 0])
     np.testing.assert_allclose(scores.evidence, [0.8, 0.8, MAP.mean(), 0.1, 0], rtol=1e-6)
-    np.testing.assert_allclose(scores.evidence, mean_over(MASKS, MAP))
 
 
 def test_agreement_is_what_is_held_less_what_is_added():

@@ -63,11 +63,6 @@ def test_texts_go_to_their_classes_in_whatever_order(image):
     assert (both.weight == np.float32(0.3)).all()
 
 
-def test_no_texts_are_no_weight(image):
-    made = factor({}, ("a",), image)
-    assert not made.weight.any() and not made.logits.any()
-
-
 def matcher(weight=0.3, text=None):
     config = SoftmatcherConfig.foundation()
     matching = replace(config.matching, text_weight=weight, text_temperature=0.05)
@@ -103,10 +98,10 @@ def test_an_unknown_class_is_named(image, reference):
 
 
 def test_a_text_needs_a_model(image, reference):
-    with pytest.raises(InputError, match="not encoded by a text model"):
+    with pytest.raises(InputError, match="not encoded by this text model"):
         replace(matcher(), text=None).segment(image, reference, key=KEY, texts={"thing": "red"})
     encoded = replace(matcher(), text=None).encode(image)
-    with pytest.raises(InputError, match="not encoded by a text model"):
+    with pytest.raises(InputError, match="not encoded by this text model"):
         matcher().segment(encoded, reference, key=KEY, texts={"thing": "red"})
 
 

@@ -47,6 +47,6 @@ def explain_out_of_memory(chunk: int) -> Iterator[None]:
             raise
         raise InputError(
             f"The {jax.default_backend()} ran out of memory decoding {chunk} prompts at a time; set "
-            "SamGeneratorConfig.chunk lower, or leave JAX more of it (XLA_CLIENT_MEM_FRACTION, or "
+            "SamGeneratorConfig.chunk (--chunk) lower, or leave JAX more of it (XLA_CLIENT_MEM_FRACTION, or "
             "XLA_PYTHON_CLIENT_PREALLOCATE=false where torch shares the device)."
         ) from error

@@ -16,7 +16,7 @@ from softmatch_jax._checks import InputError, check_shape
 from softmatch_jax.models.bridge import to_jax
 from softmatch_jax.models.checkpoints import Checkpoint, read_tensors
 from softmatch_jax.models.optional import require
-from softmatch_jax.models.preprocessing import explain_out_of_memory, pick_device, pick_dtype
+from softmatch_jax.models.preprocessing import explain_out_of_memory, inference, pick_device, pick_dtype
 from softmatch_jax.models.sam.config import SamConfig
 from softmatch_jax.models.sam.key_table import ENCODER_PREFIX, encoder_table
 from softmatch_jax.models.sam.misfits import compare
@@ -91,7 +91,7 @@ class TorchImageEncoder:
         check_shape("pixels", pixels, (None, 3, side, side), "pictures, RGB, height, width")
         if pixels.dtype != np.float32:
             raise InputError(f"pixels is {pixels.dtype}; expected float32 (standardise the picture first).")
-        with torch.inference_mode(), explain_out_of_memory(self.name, _KNOBS):
+        with inference(self.name, self.model.dtype, _KNOBS):
             given = torch.tensor(np.ascontiguousarray(pixels)).to(self.device, self.model.dtype)
             embedding = self.model(given).last_hidden_state
             rows = embedding.permute(0, 2, 3, 1).flatten(1, 2).float().contiguous()

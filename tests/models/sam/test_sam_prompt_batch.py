@@ -35,7 +35,9 @@ def test_coordinates_agree_with_transformers_when_nothing_is_scaled():
     np.testing.assert_array_equal(xy[0], [7, 3])
 
 
-@pytest.mark.parametrize(("count", "length"), [(1, 2), (2, 4), (7, 8), (8, 16), (31, 32), (63, 64), (64, 128)])
+@pytest.mark.parametrize(
+    ("count", "length"), [(1, 2), (2, 4), (7, 8), (8, 16), (31, 32), (63, 64), (64, 128)]
+)
 def test_prompts_are_padded_to_one_of_few_lengths(count, length):
     """A prompt of ``count`` points has one token more."""
     short, long = points((1, 2)), points(*[(i, i) for i in range(count)])
