@@ -188,30 +188,32 @@ def measure_instances(
         probability: ``[H, W]``, averaged over each piece for its score.
         min_area: Pieces smaller than this fraction of the picture are dropped.
     """
-    count = int(pieces.max(initial=0)) + 1
-    areas = np.bincount(pieces.ravel(), minlength=count)
-    totals = np.bincount(pieces.ravel(), weights=probability.ravel(), minlength=count)
-    large = (areas >= min_area * pieces.size) & (areas > 0)
-    windows = enumerate(scipy.ndimage.find_objects(pieces), start=1)
-    found = [
-        (_measured(pieces[window] == piece, window, float(totals[piece] / areas[piece])), piece)
-        for piece, window in windows
-        if large[piece]
-    ]
+    windows = scipy.ndimage.find_objects(pieces)
+    least = max(min_area * pieces.size, 1)
+    found = []
+    for piece, window in enumerate(windows, start=1):
+        # Most specks are told by their windows, which need not be looked into.
+        if window is None or np.prod([part.stop - part.start for part in window]) < least:
+            continue
+        own = pieces[window] == piece
+        if np.count_nonzero(own) >= least:
+            found.append((_measured(own, window, probability[window]), piece))
     found.sort(key=lambda pair: (-pair[0].score, pair[1]))
-    names = np.zeros(count, np.int32)
+    names = np.zeros(len(windows) + 1, np.int32)
     for rank, (_, piece) in enumerate(found, start=1):
         names[piece] = rank
     return names[pieces], tuple(instance for instance, _ in found)
 
 
-def _measured(piece: Mask, window: tuple[slice, slice], score: float) -> Instance:
+def _measured(piece: Mask, window: tuple[slice, slice], probability: Map) -> Instance:
     """Measures a piece that fills its window of the picture."""
     rows, columns = window
-    y, x = np.nonzero(piece)
+    along_x, along_y = piece.sum(axis=0), piece.sum(axis=1)
+    area = int(along_x.sum())
+    x, y = (float(n @ (np.arange(len(n)) + 0.5)) / area for n in (along_x, along_y))
     return Instance(
-        score=score,
-        area=len(x),
+        score=float(probability[piece].mean(dtype=np.float64)),
+        area=area,
         box=(columns.start, rows.start, columns.stop, rows.stop),
-        centroid=(float(x.mean() + columns.start + 0.5), float(y.mean() + rows.start + 0.5)),
+        centroid=(x + columns.start, y + rows.start),
     )

@@ -155,7 +155,7 @@ def stack_references(
     if whiten:
         summed = jax.tree.map(lambda *m: sum(m) / len(m), *[reference.moments for reference in references])
     arrays = ReferenceArrays(
-        features=jnp.concatenate(flat),
+        features=jnp.concatenate(flat) if len(flat) > 1 else flat[0],
         foreground=jnp.asarray(foreground.reshape(len(names), -1)),
         background=jnp.asarray(background.reshape(len(names), -1)),
         moments=summed,

@@ -141,14 +141,26 @@ def _masks(decoder: MaskDecoder, rows: Array, weights: Array) -> Array:
     middle = fine.kernel.shape[0]
     x = product(rows, coarse.kernel[...].reshape(inputs, -1)) + jnp.tile(coarse.bias[...], (1, 4))
     x = gelu(decoder.upscale_norm(x.reshape(-1, middle)))
-    # Behind the barrier it is an array; in front of it the tile would be indexed anew for every element.
-    bias = jax.lax.optimization_barrier(jnp.tile(fine.bias[...], (1, 4)))  # type: ignore[no-untyped-call]
-    x = gelu(product(x, fine.kernel[...].reshape(middle, -1)) + bias)
-    # One column for each of the four pixels and each mask.
-    four = jnp.eye(4, dtype=weights.dtype)
-    columns = jnp.einsum("mc,pq->pcqm", weights, four, precision=PRECISION).reshape(4 * outputs, 4 * count)
-    logits = product(x, columns).reshape(side, side, 2, 2, 2, 2, count)
+    x = gelu(product(x, fine.kernel[...].reshape(middle, -1)) + _tiled(fine.bias[...]))
+    if count == 1:
+        # So thin a product takes longer than the sums it stands for.
+        logits = jnp.sum((x * _tiled(weights[0])).reshape(-1, outputs), axis=1)
+    else:
+        # One column for each of the four pixels and each mask.
+        four = jnp.eye(4, dtype=weights.dtype)
+        columns = jnp.einsum("mc,pq->pcqm", weights, four, precision=PRECISION)
+        logits = product(x, columns.reshape(4 * outputs, 4 * count))
+    logits = logits.reshape(side, side, 2, 2, 2, 2, count)
     return logits.transpose(6, 0, 2, 4, 1, 3, 5).reshape(count, 4 * side, 4 * side)
+
+
+def _tiled(row: Float[Array, " c"]) -> Float[Array, "1 4*c"]:
+    """A row for each of the four pixels.
+
+    Behind the barrier it is an array; in front of it the tile would be indexed anew for every element.
+    """
+    tiled: Array = jax.lax.optimization_barrier(jnp.tile(row, (1, 4)))  # type: ignore[no-untyped-call]
+    return tiled
 
 
 @partial(jax.jit, static_argnames="graph")

@@ -86,7 +86,11 @@ def _update_by_head(
         jnp.split(columns, heads), _by_head(heads, keys, values, bias[None]), strict=True
     ):
         logits = product(offered, asked) + _offset(product(offered, part[0]), valid)
-        taken.append(transposed_product(given, jax.nn.softmax(logits, axis=0)))
+        numerators = jnp.exp(logits - jnp.max(logits, axis=0, keepdims=True))
+        # Their sum is one channel more of what is taken.
+        summed = jnp.concatenate([given, jnp.ones_like(given[:, :1])], axis=1)
+        mixed = transposed_product(summed, numerators)
+        taken.append(mixed[:-1] / mixed[-1:])
     return transposed_product(jnp.concatenate(taken), attention.out_proj.kernel[...])
 
 
