@@ -185,10 +185,11 @@ class CompletionConfig:
 
     Attributes:
         points: Most points taken from the strokes of each sign.
-        rounds: Most corrections: a point where the mask contradicts the strokes, and another decode.
+        rounds: Most corrections: a point where the mask contradicts the strokes, and another decode. They
+            end when one brings no gain.
     """
 
-    points: int = 10
+    points: int = 6
     rounds: int = 3
 
     def __post_init__(self) -> None:

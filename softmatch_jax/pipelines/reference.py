@@ -147,7 +147,7 @@ def stack_references(
         row = names.index(reference.class_name)
         foreground[row, place] = reference.foreground
         background[row, place] = reference.background
-        area[row] += reference.mask.mean()
+        area[row] += np.count_nonzero(reference.mask) / reference.mask.size
     counts = np.array([sum(r.class_name == name for r in references) for name in names], np.float32)
     flat = [reference.encoded.features.flat() for reference in references]
     flat += [jnp.zeros_like(flat[0])] * (bucket - len(flat))

@@ -71,16 +71,15 @@ def scribble_mask(
     best = _ask(encoded, prompt, strokes, generator)
     if best is None:
         return np.zeros(encoded.image_size, bool)
-    current = best
     for _ in range(config.rounds):
-        if current.settled:
+        if best.settled:
             break
-        prompt = _corrected(prompt, _correction(current), current)
+        prompt = _corrected(prompt, _correction(best), best)
         answer = _ask(encoded, prompt, strokes, generator)
-        if answer is None:
+        # A correction that is not followed has had its chance; the next would be a guess on top of it.
+        if answer is None or answer.rank <= best.rank:
             break
-        current = answer
-        best = max(best, current, key=lambda candidate: candidate.rank)
+        best = answer
     made: Mask = best.proposals[[best.index]].masks[0]
     if marked.region is not None:
         return made
