@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from softmatch_jax._checks import InputError
     from softmatch_jax.imaging import read_image, read_mask
     from softmatch_jax.pipelines import (
+        CompletionConfig,
         DecisionConfig,
         MatchingConfig,
+        ModelsConfig,
         PromptingConfig,
         Reference,
         Segmentation,
@@ -27,9 +29,11 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Box": "softmatch_jax.prompting",
+    "CompletionConfig": "softmatch_jax.pipelines",
     "DecisionConfig": "softmatch_jax.pipelines",
     "InputError": "softmatch_jax._checks",
     "MatchingConfig": "softmatch_jax.pipelines",
+    "ModelsConfig": "softmatch_jax.pipelines",
     "Painted": "softmatch_jax.prompting",
     "Points": "softmatch_jax.prompting",
     "Polyline": "softmatch_jax.prompting",
@@ -45,9 +49,11 @@ _HOMES = {
 
 __all__ = [
     "Box",
+    "CompletionConfig",
     "DecisionConfig",
     "InputError",
     "MatchingConfig",
+    "ModelsConfig",
     "Painted",
     "Points",
     "Polyline",

@@ -76,7 +76,7 @@ def test_results_say_what_was_done(ran, checkpoints):
     document = read(ran / "out")
     settings = document["settings"]
     assert settings["backend"] == "foundation" and settings["texts"] == {"disc": "the red disc"}
-    assert settings["completion"] == {"points": 10, "rounds": 3}
+    assert settings["completion"] == asdict(SoftmatcherConfig.foundation().completion)
     assert settings["prompting"] == asdict(SoftmatcherConfig.foundation().prompting)
     for role, kind in (("features", "dinov2"), ("masks", "sam"), ("text", "clip")):
         folder = getattr(checkpoints, role)
@@ -183,7 +183,7 @@ def test_scribbles_and_the_graph(base, made, tmp_path):
     document, graph = read(tmp_path / "out"), SoftmatcherConfig.graph()
     assert document["settings"]["prompting"] == asdict(graph.prompting) | {"points": 9}
     assert document["settings"]["decision"]["grouping"] == "graph"
-    assert document["settings"]["completion"] == {"points": 10, "rounds": 1}
+    assert document["settings"]["completion"] == {"points": graph.completion.points, "rounds": 1}
     assert "text" not in document["models"] and document["settings"]["texts"] == {}
     assert document["references"][0]["area"] > 0
 
