@@ -146,7 +146,8 @@ class DecisionConfig:
             direction suffices), and judges what hangs together by purity, coverage and evidence (GF-SAM).
         max_overlap: Proposals that overlap by more than this (intersection over the smaller) are of one
             object.
-        instances: Separate objects are the connected components of the class mask, or the groups.
+        instances: Separate objects are the connected components of the class mask, or those of each group:
+            the groups tell touching objects apart.
         min_area: Instances smaller than this fraction of the picture are dropped.
         min_resemblance: The object is reported absent when what was found resembles it less than this.
             One is the same distribution of patches, zero is no nearer than the surroundings.

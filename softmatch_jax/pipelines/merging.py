@@ -26,6 +26,9 @@ from softmatch_jax.pipelines.scoring import (
 from softmatch_jax.pipelines.segmentation import Instance
 from softmatch_jax.prompting import Prompt
 
+PART = 0.2
+"""Least size of a part that is an object of its own, in sizes of its group's largest part."""
+
 
 @dataclass(frozen=True, eq=False)
 class Merged:
@@ -176,6 +179,30 @@ def split_instances(
     """
     _, pieces = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     return measure_instances(pieces, probability, min_area=min_area)
+
+
+def split_groups(pieces: Int32[np.ndarray, "H W"]) -> Int32[np.ndarray, "H W"]:
+    """Parts the objects of a group that lie apart: one prompt may have had points on several.
+
+    A connected part that has at least ``PART`` of the area of its group's largest is an object of its own;
+    smaller ones, as masks have about their rims, stay with the largest.
+
+    Args:
+        pieces: ``int32 [H, W]``, the group of each pixel from 1, 0 where there is none.
+    """
+    result, count = pieces.copy(), int(pieces.max(initial=0))
+    for group, window in enumerate(scipy.ndimage.find_objects(pieces), start=1):
+        if window is None:
+            continue
+        own = (pieces[window] == group).astype(np.uint8)
+        total, parts, stats, _ = cv2.connectedComponentsWithStats(own, connectivity=8)
+        areas = stats[:, cv2.CC_STAT_AREA].copy()
+        areas[0] = 0
+        for part in np.flatnonzero(areas >= PART * areas.max()) if total > 2 else ():
+            if part != np.argmax(areas):
+                count += 1
+                result[window][parts == part] = count
+    return result
 
 
 def measure_instances(

@@ -22,7 +22,7 @@ from softmatch_jax.pipelines.feature_cache import FeatureCache
 from softmatch_jax.pipelines.foundation import load_models
 from softmatch_jax.pipelines.locating import TextFactor, class_states, locate
 from softmatch_jax.pipelines.match_step import resemblance_step
-from softmatch_jax.pipelines.merging import measure_instances, resolve_classes, split_instances
+from softmatch_jax.pipelines.merging import measure_instances, resolve_classes, split_groups, split_instances
 from softmatch_jax.pipelines.proposing import Draft, propose
 from softmatch_jax.pipelines.reference import (
     Encoded,
@@ -254,7 +254,7 @@ def _class_segmentation(
     """Separates the pixels a class has won into instances."""
     least = decision.min_area
     if decision.instances == "groups" and reason is None:
-        groups = np.where(pixels, draft.merged.pieces, 0)
+        groups = split_groups(np.where(pixels, draft.merged.pieces, 0))
         pieces, instances = measure_instances(groups, draft.probability, min_area=least)
     else:
         pieces, instances = split_instances(pixels, draft.probability, min_area=least)

@@ -4,7 +4,13 @@ from scenes import disc
 
 from softmatch_jax.models import Proposals
 from softmatch_jax.pipelines.config import DecisionConfig
-from softmatch_jax.pipelines.merging import measure_instances, merge, resolve_classes, split_instances
+from softmatch_jax.pipelines.merging import (
+    measure_instances,
+    merge,
+    resolve_classes,
+    split_groups,
+    split_instances,
+)
 from softmatch_jax.prompting import Prompt
 
 PLAIN = DecisionConfig(min_score=0.5)
@@ -163,3 +169,19 @@ def test_small_instances_are_dropped():
     mask[0, :2], mask[5:8, 5:8] = True, True
     labels, instances = split_instances(mask, np.ones((10, 10), np.float32), min_area=0.03)
     assert [one.area for one in instances] == [9] and not labels[0].any()
+
+
+def test_parts_of_a_group_that_lie_apart_are_objects():
+    pieces = np.zeros((20, 40), np.int32)
+    pieces[2:8, 2:10] = 1
+    pieces[2:8, 10:18] = 2  # touches the first
+    pieces[12:18, 20:30] = 2  # far from the rest of its group, and as large
+    pieces[2:4, 30:32] = 2  # a speck
+    parted = split_groups(pieces)
+    assert (parted[2:8, 2:10] == 1).all()
+    near, far = parted[4, 12], parted[14, 25]
+    assert len({1, near, far}) == 3 and 0 not in (near, far)
+    assert (parted[2:8, 10:18] == near).all() and (parted[12:18, 20:30] == far).all()
+    assert (parted[2:4, 30:32] == 2).all() and 2 in (near, far)
+    np.testing.assert_array_equal(parted > 0, pieces > 0)
+    assert not split_groups(np.zeros((3, 4), np.int32)).any()
