@@ -89,7 +89,7 @@ def load_matcher(config: SegmentConfig, texts: Mapping[str, str], stream: TextIO
         stream: Where a terminal is told that models are being loaded.
 
     Raises:
-        InputError: A package is missing, a model is not to be had, damaged or of another kind, or a
+        InputError: A package is missing, a model cannot be found, is damaged or of another kind, or a
             phrase is too long.
     """
     settings = SoftmatcherConfig(

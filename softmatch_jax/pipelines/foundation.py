@@ -34,7 +34,7 @@ def load_models(config: ModelsConfig) -> FoundationModels:
 
     Raises:
         InputError: A package of the extra ``foundation`` is missing, the device, the precision or the
-            folder of the cache cannot be used, or a model is not to be had, damaged, or of another kind.
+            folder of the cache cannot be used, or a model cannot be found, is damaged, or is of another kind.
     """
     for package in ("torch", "transformers", "safetensors", "flax"):
         require(package)

@@ -74,7 +74,7 @@ class Softmatcher:
             changes: Fields of :class:`ModelsConfig` to change, such as ``masks="facebook/sam-vit-huge"``.
 
         Raises:
-            InputError: A package of the extra ``foundation`` is missing, or a model is not to be had.
+            InputError: A package of the extra ``foundation`` is missing, or a model cannot be found.
         """
         loaded = load_models(replace(models or ModelsConfig(), **changes))
         settings = config or SoftmatcherConfig.foundation()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -250,3 +252,20 @@ def test_the_matrix_of_similarities_is_made_by_the_dense_form_alone(name):
         shapes = [set(re.findall(r"\d+", shape)) for shape in re.findall(r"[<\[]([\dx,]+)", text)]
         assert any(str(T) in shape for shape in shapes)
         assert any({str(R), str(T)} <= shape for shape in shapes) == (name == "geometric_dense")
+
+
+@pytest.mark.slow
+def test_cumulant_with_a_background_comes_to_an_end():
+    """Two batched factorisations at once may wait for each other's threads; seen once in four processes."""
+    code = (
+        "import jax, numpy as np\n"
+        "from softmatch_jax import matching\n"
+        "rows = np.random.default_rng(0).normal(size=(1369, 768)).astype(np.float32)\n"
+        "inside = (np.arange(1369) < 300).astype(np.float32)\n"
+        "for _ in range(4):\n"
+        "    state = matching.prepare(rows, method='cumulant', weights=inside, background=1 - inside,\n"
+        "                             key=jax.random.key(0))\n"
+        "    jax.block_until_ready(state.background)\n"
+    )
+    for _ in range(4):
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
