@@ -26,7 +26,7 @@ from softmatch_jax._types import Mask
 from softmatch_jax.models import MaskGenerator, PatchFeatures
 from softmatch_jax.pipelines.config import SoftmatcherConfig
 from softmatch_jax.pipelines.match_step import contrast_step, cut_step
-from softmatch_jax.pipelines.proposing import probability_map
+from softmatch_jax.pipelines.proposing import patch_logits, probability_map
 from softmatch_jax.pipelines.reference import Encoded, Reference, make_reference, stack_references
 from softmatch_jax.pipelines.scribbling import scribble_mask
 from softmatch_jax.prompting import Prompt, Seeds, bounding_box, fill_box, pool_mask
@@ -202,7 +202,8 @@ def _grow(task: _Task, box: XYXY, *, example: Reference | None = None, certain: 
     found, cut = jax.tree.map(
         lambda leaf: leaf[0], jax.device_get(cut_step(matched, valid, arrays.area, factor))
     )
-    prior = probability_map(found, cut, encoded.features.grid, sharpness=config.decision.sharpness)
+    grid = encoded.features.grid
+    prior = probability_map(patch_logits(found, cut, grid, sharpness=config.decision.sharpness), grid)
     if not certain:
         prior = np.clip(prior, UNCERTAIN, 1 - UNCERTAIN)
     prior = np.where(marked.foreground, 1, np.where(beyond, 0, prior)).astype(np.float32)

@@ -53,15 +53,13 @@ def patch_logits(found: MatchMap, cut: Cut, grid: PatchGrid, *, sharpness: float
     return logits
 
 
-def probability_map(found: MatchMap, cut: Cut, grid: PatchGrid, *, sharpness: float) -> Map:
-    """Probability that each pixel is on the object: a logistic about the cut, one half on it.
+def probability_map(logits: Float[np.ndarray, "h w"], grid: PatchGrid) -> Map:
+    """Probability that each pixel is on the object: the logistic of the interpolated :func:`patch_logits`.
 
-    The slope is ``sharpness`` per standard deviation of the scores. Logits are interpolated, not
-    probabilities, so that the contour of one half does not depend on the slope.
+    Logits are interpolated, not probabilities, so that the contour of one half does not depend on the slope.
     """
-    logits = unpool_map(patch_logits(found, cut, grid, sharpness=sharpness), grid)
     # exp overflows float32 past 88; a probability within 1e-13 of its limit needs no more.
-    return 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
+    return 1 / (1 + np.exp(-np.clip(unpool_map(logits, grid), -30, 30)))
 
 
 def propose(
@@ -86,7 +84,8 @@ def propose(
         clock: Books the time of the stages.
     """
     grid = encoded.features.grid
-    probability = probability_map(found, cut, grid, sharpness=config.decision.sharpness)
+    logits = patch_logits(found, cut, grid, sharpness=config.decision.sharpness)
+    probability = probability_map(logits, grid)
     above = encoded.features.valid.ravel() & (found.score > cut.threshold)
     centres = grid.patch_centres().reshape(-1, 2)
     points, clusters = jax.device_get(
@@ -108,5 +107,4 @@ def propose(
     clock.lap("decode")
     merged = merge(proposals, prompts, probability, config.decision)
     clock.lap("merge")
-    logits = patch_logits(found, cut, grid, sharpness=config.decision.sharpness)
     return Draft(logits, probability, xy[points.valid], numbers.astype(np.int32), proposals, merged)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
@@ -80,16 +79,3 @@ class MaskDecoder(nnx.Module):
         side = self.config.embedding_size
         x = self.upscale_conv1(image.reshape(side, side, -1))
         return gelu(self.upscale_conv2(gelu(self.upscale_norm(x))))
-
-
-def decode_batch(
-    decoder: MaskDecoder,
-    image: Float[Array, "hw dim"],
-    image_pe: Float[Array, "hw dim"],
-    sparse: Float[Array, "P n dim"],
-    valid: Bool[Array, "P n"] | None = None,
-) -> tuple[Float[Array, "P masks 4*h 4*w"], Float[Array, "P masks"]]:
-    """Decodes ``P`` prompts, padded to one length, on one image; see :class:`MaskDecoder`."""
-    if valid is None:
-        return jax.vmap(lambda tokens: decoder(image, image_pe, tokens))(sparse)
-    return jax.vmap(lambda tokens, ok: decoder(image, image_pe, tokens, valid=ok))(sparse, valid)

@@ -16,13 +16,13 @@ import pytest
 import sam_checkpoints
 import torch
 from flax import nnx
+from plain_decoding import decode_batch
 
 from softmatch_jax._checks import InputError
 from softmatch_jax.models.sam import fast_decoder, thin_attention
 from softmatch_jax.models.sam.config import SamConfig
 from softmatch_jax.models.sam.convert import convert
 from softmatch_jax.models.sam.fast_decoder import FastDecoder, decode_one
-from softmatch_jax.models.sam.mask_decoder import decode_batch
 from softmatch_jax.models.sam.model import Sam
 from softmatch_jax.models.sam.prompt_encoder import point_tokens
 from softmatch_jax.models.sam.static_graph import split

@@ -14,11 +14,11 @@ import pytest
 import sam_checkpoints
 import torch
 from flax import nnx
+from plain_decoding import decode_batch
 
 from softmatch_jax._checks import InputError
 from softmatch_jax.models.sam.config import SamConfig
 from softmatch_jax.models.sam.convert import convert
-from softmatch_jax.models.sam.mask_decoder import decode_batch
 from softmatch_jax.models.sam.prompt_encoder import point_tokens
 
 POINTS = np.array([[0.31, 0.72], [0.15, 0.25], [0.9, 0.05]], np.float32)  # in sides of the model's input
