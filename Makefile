@@ -24,6 +24,7 @@ bench: $(VENV)/.tested
 	$(BIN)/python bench/matching.py
 	$(BIN)/python bench/decoder.py
 	$(BIN)/python bench/pipeline.py
+	$(BIN)/python bench/evaluation.py
 
 # Executes the notebooks in their small setting.
 notebooks: $(VENV)/.noted

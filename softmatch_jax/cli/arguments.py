@@ -125,8 +125,7 @@ def parse_segment(words: Sequence[str]) -> tuple[SegmentConfig, tuple[ReferenceC
     if following.get("--cache") == "" or "--cache=" in rest:
         raise InputError("--cache is empty; expected a folder (perhaps a shell variable is not set).")
     config = _parse_interleaved(rest)
-    if config.backend == "embedded":
-        _check_no_foundation(rest)
+    check_options(config.backend, rest)
     references = tuple(_parse(ReferenceConfig, group) for group in groups)
     if not references:
         raise InputError(
@@ -139,10 +138,7 @@ def parse_segment(words: Sequence[str]) -> tuple[SegmentConfig, tuple[ReferenceC
 
 def preset(words: Sequence[str]) -> SegmentConfig:
     """The defaults that go with the back-end and the variant among the words; targets are missing."""
-    backend, variant = _last_value("--backend", words), _last_value("--variant", words)
-    chosen = SoftmatcherConfig()
-    if backend == "foundation":
-        chosen = SoftmatcherConfig.graph() if variant == "graph" else SoftmatcherConfig.foundation()
+    chosen = chosen_settings(words)
     missing: Any = tyro.MISSING
     return SegmentConfig(
         targets=missing,
@@ -152,6 +148,14 @@ def preset(words: Sequence[str]) -> SegmentConfig:
         decision=chosen.decision,
         completion=chosen.completion,
     )
+
+
+def chosen_settings(words: Sequence[str]) -> SoftmatcherConfig:
+    """The settings of the pipeline that go with the back-end and the variant among the words."""
+    if _last_value("--backend", words) != "foundation":
+        return SoftmatcherConfig()
+    graph = _last_value("--variant", words) == "graph"
+    return SoftmatcherConfig.graph() if graph else SoftmatcherConfig.foundation()
 
 
 def _last_value(option: str, words: Sequence[str]) -> str | None:
@@ -164,11 +168,18 @@ def _last_value(option: str, words: Sequence[str]) -> str | None:
     return found
 
 
-def _check_no_foundation(words: Sequence[str]) -> None:
-    """Raises ``InputError`` where an option is given that the embedded back-end would pass over."""
+def check_options(backend: str, words: Sequence[str]) -> None:
+    """Raises ``InputError`` where an option is given that the back-end would pass over."""
     end = words.index("--") if "--" in words else len(words)
-    for word in words[:end]:
-        option = word.partition("=")[0].replace("_", "-")
+    given = [word.partition("=")[0].replace("_", "-") for word in words[:end]]
+    if backend != "embedded":
+        if "--stride" in given:
+            raise InputError(
+                "--stride has no effect on the foundation models; expected --backend embedded with it (or "
+                "leave --stride out)."
+            )
+        return
+    for option in given:
         if option in _OF_FOUNDATION or option.startswith("--completion."):
             raise InputError(
                 f"{option} has no effect on the embedded models; expected --backend foundation with it (or "

@@ -6,14 +6,57 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from softmatch_jax._checks import InputError
-from softmatch_jax.cli.config import SegmentConfig
-from softmatch_jax.pipelines import Softmatcher, SoftmatcherConfig
+from softmatch_jax.pipelines import (
+    CompletionConfig,
+    DecisionConfig,
+    MatchingConfig,
+    ModelsConfig,
+    PromptingConfig,
+    Softmatcher,
+    SoftmatcherConfig,
+)
 
 _PATCH = 14  # side of the patches of every DINOv2
 _CACHE_WARNING = "Features cannot be stored"
+
+
+class PipelineOptions(Protocol):
+    """What the settings of the commands that run a pipeline have in common."""
+
+    @property
+    def backend(self) -> str:
+        """The pair of models."""
+
+    @property
+    def stride(self) -> int:
+        """Distance between patches of the embedded descriptor."""
+
+    @property
+    def quiet(self) -> bool:
+        """Whether to say nothing."""
+
+    @property
+    def models(self) -> ModelsConfig:
+        """Which models, and how they run."""
+
+    @property
+    def matching(self) -> MatchingConfig:
+        """How features are compared."""
+
+    @property
+    def prompting(self) -> PromptingConfig:
+        """How the map becomes prompts."""
+
+    @property
+    def decision(self) -> DecisionConfig:
+        """When a find counts."""
+
+    @property
+    def completion(self) -> CompletionConfig:
+        """How scribbles become masks."""
 
 
 def parse_texts(texts: Sequence[str], classes: Sequence[str]) -> dict[str, str]:
@@ -51,8 +94,12 @@ def parse_texts(texts: Sequence[str], classes: Sequence[str]) -> dict[str, str]:
     return phrases
 
 
-def check_models(config: SegmentConfig) -> None:
+def check_models(config: PipelineOptions, texts: Sequence[str] = ()) -> None:
     """Checks of the foundation models what needs neither them nor the packages that run them.
+
+    Args:
+        config: Settings.
+        texts: Phrases, as typed.
 
     Raises:
         InputError: A setting is out of range, or a text and its model are not given together.
@@ -67,12 +114,12 @@ def check_models(config: SegmentConfig) -> None:
             f"--size is {models.size}; expected a multiple of {_PATCH}, the side of DINOv2's patches (the "
             f"nearest: {near})."
         )
-    if config.text and models.text_model is None:
+    if texts and models.text_model is None:
         raise InputError(
-            f"--text {config.text[0]!r} is given without a model that reads it; expected one with it, such "
+            f"--text {texts[0]!r} is given without a model that reads it; expected one with it, such "
             "as --text-model openai/clip-vit-base-patch32."
         )
-    if models.text_model is not None and not config.text:
+    if models.text_model is not None and not texts:
         raise InputError(
             "--text-model is given without a text; expected --text NAME=PHRASE with it (or leave it out)."
         )
@@ -80,7 +127,7 @@ def check_models(config: SegmentConfig) -> None:
         raise InputError("--text-model-revision is given without --text-model; expected them together.")
 
 
-def load_matcher(config: SegmentConfig, texts: Mapping[str, str], stream: TextIO | None) -> Softmatcher:
+def load_matcher(config: PipelineOptions, texts: Mapping[str, str], stream: TextIO | None) -> Softmatcher:
     """Loads the models and puts the pipeline together.
 
     Args:
@@ -99,7 +146,7 @@ def load_matcher(config: SegmentConfig, texts: Mapping[str, str], stream: TextIO
         completion=config.completion,
     )
     if config.backend == "embedded":
-        return Softmatcher.embedded(settings)
+        return Softmatcher.embedded(settings, stride=config.stride)
     models = config.models
     if stream is not None and stream.isatty() and not config.quiet:
         names = filter(None, (models.features, models.masks, models.text_model))

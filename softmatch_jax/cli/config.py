@@ -169,6 +169,8 @@ class SegmentConfig:
         output: Folder for the results; made if it does not exist.
         backend: embedded needs no weights; foundation is DINOv2 and SAM, with other defaults for the
             settings below (add --help to see them).
+        stride: With embedded, distance between patches in pixels of a picture whose longer side is 448:
+            larger is quicker and coarser.
         variant: With foundation, clusters has settings after the paper's Fig. 1, graph after GF-SAM; both
             with the object contrasted with its surroundings and with bars of our own, none of them tuned
             on public weights yet.
@@ -178,6 +180,11 @@ class SegmentConfig:
         seed: Seed of all randomness; the same seed gives the same results.
         resume: Go on with an earlier run in the same output folder: finished targets are kept.
         overwrite: Replace the results that an earlier run left in the output folder.
+        shard: Only the i-th of n shares, as i/n: shards may work at the same time in the same output folder;
+            afterwards the whole with --resume, or softmatch merge, makes one result of theirs.
+        ray: Spread the targets over so many workers of Ray, here or on a cluster.
+        ray_address: The cluster's address; workers on this machine when left out.
+        ray_gpus: GPUs, or a share of one, for each worker of Ray.
         max_pixels: Refuse pictures of more pixels than this.
         json: Print the results as JSON, and nothing else, on standard output.
         quiet: Show no progress.
@@ -194,12 +201,17 @@ class SegmentConfig:
     ]
     output: Annotated[Path, conf.arg(aliases=("-o",), metavar="FOLDER")]
     backend: Backend = "embedded"
+    stride: int = 4
     variant: Variant = "clusters"
     text: _Texts = ()
     recursive: _Flag = False
     seed: int = 0
     resume: _Flag = False
     overwrite: _Flag = False
+    shard: Annotated[_Text, conf.arg(metavar="I/N")] = None
+    ray: Annotated[_Int, conf.arg(metavar="N")] = None
+    ray_address: Annotated[_Text, conf.arg(metavar="ADDRESS")] = None
+    ray_gpus: float = 0.0
     max_pixels: int = 100_000_000
     json: _Flag = False
     quiet: _Flag = False

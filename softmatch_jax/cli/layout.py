@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,6 +19,8 @@ RESULTS = "results.json"
 SHEET = "contact_sheet.png"
 MARK = "records/.softmatch"
 """An empty file that says the folder's results are ours, even if a run ended before its first record."""
+
+_SHARD_RESULTS = re.compile(r"results\.shard-([1-9]\d*)-of-([1-9]\d*)\.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,20 @@ class TargetFiles:
     def pictures(self) -> tuple[str, ...]:
         """All but the record."""
         return (self.mask, self.overlay, *self.maps, *self.confidence)
+
+
+def results_file(number: int, of: int) -> str:
+    """The results of a shard, relative to the output folder; those of the whole, shard 1 of 1."""
+    return RESULTS if of == 1 else f"results.shard-{number}-of-{of}.json"
+
+
+def results_files(root: Path) -> dict[tuple[int, int], Path]:
+    """The results in an output folder by shard and number of shards, in this order; (1, 1) is the whole."""
+    found = {(1, 1): root / RESULTS} if (root / RESULTS).is_file() else {}
+    for path in root.glob("results.shard-*.json"):
+        if match := _SHARD_RESULTS.fullmatch(path.name):
+            found[int(match[1]), int(match[2])] = path
+    return dict(sorted(found.items(), key=lambda item: item[0][::-1]))
 
 
 def target_files(name: str, classes: Sequence[str], *, confidence: bool = False) -> TargetFiles:
@@ -71,7 +88,7 @@ def check_output(
         root: The output folder; it need not exist.
         planned: Files that will be written.
         inputs: All files that the run reads.
-        resume: Whether results of an earlier run may stay.
+        resume: Whether results of an earlier run may stay, or others may be at work there (shards).
         overwrite: Whether they may be replaced.
 
     Raises:
@@ -84,23 +101,19 @@ def check_output(
             "targets, --overwrite replaces them)."
         )
     _check_writable(root)
-    own = [Path(os.path.realpath(root / folder)) for folder in FOLDERS]
-    for path in inputs:
-        real = Path(os.path.realpath(path))
-        if any(real.is_relative_to(folder) for folder in own):
-            raise InputError(
-                f"The input {path} lies among the results in {root}, which this run would replace; expected "
-                "another output folder (-o)."
-            )
-    ours = (root / MARK).exists()
-    if ours and (resume or overwrite):
+    _check_inputs(root, inputs)
+    if (resume or overwrite) and (root / MARK).exists():
         return
     files = [file for target in planned for file in (*target.pictures, target.record)]
     records = root.glob("records/*.json")
+    shards = (path.name for path in results_files(root).values())
     present = next(
-        (path for path in (root / file for file in (RESULTS, SHEET, *files)) if path.exists()), None
+        (path for path in (root / file for file in (RESULTS, SHEET, *shards, *files)) if path.exists()), None
     )
     present = present or next(iter(sorted(records)), None)
+    ours = (root / MARK).exists()  # looked for last: another shard makes it before its first file
+    if ours and resume:
+        return
     if present is not None and not ours:
         raise InputError(
             f"{present} is in the way and was not made by softmatch; expected another output folder (-o)."
@@ -110,6 +123,17 @@ def check_output(
             f"The output folder {root} already holds results, such as {present.name}; expected --resume to "
             "go on with them, --overwrite to replace them, or another folder (-o)."
         )
+
+
+def _check_inputs(root: Path, inputs: Iterable[Path]) -> None:
+    own = [Path(os.path.realpath(root / folder)) for folder in FOLDERS]
+    for path in inputs:
+        real = Path(os.path.realpath(path))
+        if any(real.is_relative_to(folder) for folder in own):
+            raise InputError(
+                f"The input {path} lies among the results in {root}, which this run would replace; expected "
+                "another output folder (-o)."
+            )
 
 
 def _check_writable(root: Path) -> None:
@@ -165,7 +189,7 @@ def remove_files(root: Path, files: Iterable[str]) -> None:
         parts = PurePosixPath(file).parts
         if len(parts) > 2 or (len(parts) == 2 and parts[0] not in FOLDERS) or ".." in parts:
             continue
-        if len(parts) == 1 and file not in (RESULTS, SHEET):
+        if len(parts) == 1 and file not in (RESULTS, SHEET) and not _SHARD_RESULTS.fullmatch(file):
             continue
         try:
             (root / file).unlink(missing_ok=True)

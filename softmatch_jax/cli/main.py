@@ -13,13 +13,17 @@ from softmatch_jax import __version__
 from softmatch_jax._checks import InputError
 
 _USAGE = """\
-usage: softmatch [-h] [--version] {segment,demo,models} ...
+usage: softmatch [-h] [--version] {segment,evaluate,compare,merge,data,models,demo} ...
 
 Show one example, get the same kind of object in every other picture.
 
   segment    Segment in every target what the references show.
-  demo       See it work on two photographs; no files are needed.
+  evaluate   Measure methods on a data set, or on a folder of pictures and masks.
+  compare    Compare two evaluations, episode by episode.
+  merge      Put the results of shards together.
+  data       Prepare and check the papers' data sets.
   models     List, fetch and verify the weights of public models.
+  demo       See it work on two photographs; no files are needed.
 
 softmatch segment --reference duck.jpg --mask duck.png --class-name duck photos/ -o out
 
@@ -60,10 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _continuation(words: Sequence[str]) -> str:
     """How to go on after an interruption."""
-    if words[:1] != ["segment"]:
+    things = {"segment": "targets", "evaluate": "episodes"}
+    if not words or words[0] not in things:
         return "."
     instead = " in place of --overwrite" if "--overwrite" in words else ""
-    return f"; finished targets are kept: give the same command with --resume{instead} to continue."
+    kept = f"finished {things[words[0]]} are kept"
+    return f"; {kept}: give the same command with --resume{instead} to continue."
 
 
 def _dispatch(words: Sequence[str]) -> int:
@@ -74,17 +80,21 @@ def _dispatch(words: Sequence[str]) -> int:
     if command == "--version":
         print(f"softmatch {__version__}")
         return 0
-    if command == "segment":
-        return _segment(rest)
-    if command == "demo":
-        return _demo(rest)
-    if command == "models":
-        from softmatch_jax.cli.models import run_models
-
-        return run_models(rest)
-    raise InputError(
-        f"{command!r} is not a command; expected segment, demo or models (see softmatch --help)."
-    )
+    runs = {
+        "segment": _segment,
+        "evaluate": _evaluate,
+        "compare": _compare,
+        "merge": _merge,
+        "data": _data,
+        "models": _models,
+        "demo": _demo,
+    }
+    if command not in runs:
+        *most, last = sorted(runs)
+        raise InputError(
+            f"{command!r} is not a command; expected {', '.join(most)} or {last} (see softmatch --help)."
+        )
+    return runs[command](rest)
 
 
 def _segment(words: Sequence[str]) -> int:
@@ -103,3 +113,36 @@ def _demo(words: Sequence[str]) -> int:
 
     markers = (tyro.conf.FlagCreatePairsOff,)
     return run_demo(tyro.cli(DemoConfig, prog="softmatch demo", args=words, config=markers))
+
+
+def _evaluate(words: Sequence[str]) -> int:
+    from softmatch_jax.cli.evaluate_arguments import parse_evaluate
+
+    config = parse_evaluate(words)
+    from softmatch_jax.cli.evaluate import run_evaluate
+
+    return run_evaluate(config)
+
+
+def _compare(words: Sequence[str]) -> int:
+    from softmatch_jax.cli.compare import run_compare
+
+    return run_compare(words)
+
+
+def _merge(words: Sequence[str]) -> int:
+    from softmatch_jax.cli.merge import run_merge
+
+    return run_merge(words)
+
+
+def _data(words: Sequence[str]) -> int:
+    from softmatch_jax.cli.data import run_data
+
+    return run_data(words)
+
+
+def _models(words: Sequence[str]) -> int:
+    from softmatch_jax.cli.models import run_models
+
+    return run_models(words)

@@ -28,6 +28,7 @@ from softmatch_jax.cli.config import SegmentConfig
 from softmatch_jax.cli.layout import TargetFiles
 from softmatch_jax.cli.names import printable
 from softmatch_jax.cli.references import AnnotatedImage, LoadedReference
+from softmatch_jax.evaluation.run_file import first_difference
 from softmatch_jax.imaging import atomic_write_text, class_palette
 from softmatch_jax.pipelines import ClassSegmentation, Segmentation, Softmatcher
 
@@ -185,9 +186,8 @@ def check_same_making(made_with: dict[str, Any], records: Mapping[str, Record], 
     Raises:
         InputError: One was not; the message names what differs.
     """
-    now = json.loads(json.dumps(made_with))  # tuples as lists, as records hold them
     for name, record in records.items():
-        difference = _difference("", record.made_with, now)
+        difference = difference_in_making(record.made_with, made_with)
         if difference is not None:
             raise InputError(
                 f"The results in {root} were made differently: {difference} ({name}); expected the same to "
@@ -195,20 +195,12 @@ def check_same_making(made_with: dict[str, Any], records: Mapping[str, Record], 
             )
 
 
-def _difference(where: str, before: Any, now: Any) -> str | None:
-    """The first place where two documents differ, in words."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in (*now, *(key for key in before if key not in now)):
-            inner = f"{where}.{key}" if where else key
-            found = _difference(inner, before.get(key), now.get(key))
-            if found is not None:
-                return found
-        return None
-    if before == now:
-        return None
-    if where == "references":
-        return "the references are not the same"
-    return f"{where} was {before} and is {now}"
+def difference_in_making(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """The first difference between two fingerprints, in words; digests of references would say nothing."""
+    made = json.loads(json.dumps([before, now]))  # tuples as lists, as records hold them
+    references = [one.pop("references", None) for one in made]
+    found = first_difference(*made)
+    return found if references[0] == references[1] else found or "the references are not the same"
 
 
 def _versions(backend: str) -> dict[str, str]:
@@ -262,11 +254,16 @@ def results(
         ],
         "targets": list(entries),
         "timings": _rounded(dict(timings)),
-        "summary": {
-            "done": sum(entry["status"] == "ok" for entry in entries),
-            "failed": sum(entry["status"] == "failed" for entry in entries),
-            "absent": sum(is_absent(entry) for entry in entries),
-        },
+        "summary": count_entries(entries),
+    }
+
+
+def count_entries(entries: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """How many targets there are of each kind."""
+    return {
+        "done": sum(entry["status"] == "ok" for entry in entries),
+        "failed": sum(entry["status"] == "failed" for entry in entries),
+        "absent": sum(is_absent(entry) for entry in entries),
     }
 
 

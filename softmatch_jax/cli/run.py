@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeAlias
 
 import jax
 
@@ -21,13 +22,15 @@ from softmatch_jax.cli.backend import (
 )
 from softmatch_jax.cli.config import ReferenceConfig, SegmentConfig
 from softmatch_jax.cli.digests import file_digest
+from softmatch_jax.cli.evaluate_arguments import parse_shard
 from softmatch_jax.cli.layout import (
-    RESULTS,
     SHEET,
     TargetFiles,
     check_output,
     make_folders,
     remove_files,
+    results_file,
+    results_files,
     target_files,
 )
 from softmatch_jax.cli.names import name_targets, printable
@@ -47,6 +50,7 @@ from softmatch_jax.cli.records import (
     write_record,
 )
 from softmatch_jax.cli.references import LoadedReference, encode_references, read_references
+from softmatch_jax.cli.sharing import check_sharing, keeps_finished
 from softmatch_jax.cli.summary import outcome, summary
 from softmatch_jax.cli.targets import expand_targets
 from softmatch_jax.imaging import atomic_write_text, image_size, read_image
@@ -54,16 +58,19 @@ from softmatch_jax.pipelines import Softmatcher
 
 _LARGEST_SEED = 2**32 - 1
 
+Done: TypeAlias = tuple[Record | dict[str, Any], bool]
+"""The record of a finished target or the entry of a failed one, and whether it is new."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _Plan:
+class Plan:
     """What will be done, all of it checked.
 
     Attributes:
         config: Settings.
         matcher: The pipeline.
         references: Encoded references.
-        targets: The targets and their files.
+        targets: The targets, or this shard's share of them, and their files.
         texts: The phrase for each class that has one.
         made_with: What decides the results besides the targets.
     """
@@ -114,47 +121,65 @@ def _run(
     plan = _prepare(config, references, stderr or sys.stderr)
     timings: dict[str, Any] = {"references": time.perf_counter() - started}
     _make_room(plan)
-    records: list[Record] = []
-    entries: list[dict[str, Any]] = []
-    skipped = 0
-    with progress(len(plan.targets), quiet=config.quiet, stream=stderr or sys.stderr) as step:
-        for path, files in plan.targets:
-            done, new = _one_target(plan, path, files)
-            if isinstance(done, Record):
-                records.append(done)
-                skipped += not new
-            entries.append(done.entry if isinstance(done, Record) else done)
-            step(outcome(entries[-1], new=new))
-    write_sheet(config.output, reference_tiles(plan.references), records)
+    by_number: dict[int, Done] = {}
+    with (
+        progress(len(plan.targets), quiet=config.quiet, stream=stderr or sys.stderr) as step,
+        closing(_segmented(plan, references)) as segmented,
+    ):
+        for number, (done, new) in segmented:
+            by_number[number] = done, new
+            step(outcome(_entry(done), new=new))
+    finished = [by_number[number] for number in sorted(by_number)]
+    shard = parse_shard(config.shard)
+    if shard[1] == 1:
+        records = [done for done, _ in finished if isinstance(done, Record)]
+        write_sheet(config.output, reference_tiles(plan.references), records)
     timings["total"] = time.perf_counter() - started
     # How much an earlier run had done is no property of the results, so it stands with the timings.
-    timings["skipped"] = skipped
+    timings["skipped"] = sum(not new for _, new in finished)
     if (counts := cache_counts(plan.matcher)) is not None:
         timings["cache"] = counts
-    document = results(plan.made_with, plan.references, entries, timings)
-    text = to_json(document)
-    atomic_write_text(config.output / RESULTS, text)
-    _print(text if config.json else summary(document, config.output), stdout or sys.stdout, config.output)
+    document = results(plan.made_with, plan.references, [_entry(done) for done, _ in finished], timings)
+    text, where = to_json(document), config.output / results_file(*shard)
+    atomic_write_text(where, text)
+    told = text if config.json else summary(document, config.output, shard=shard)
+    _print(told, stdout or sys.stdout, where)
     return 1 if document["summary"]["failed"] else 0
 
 
-def _print(text: str, stream: TextIO, output: Path) -> None:
+def _segmented(plan: Plan, references: Sequence[ReferenceConfig]) -> Generator[tuple[int, Done]]:
+    """All targets with their number, here in their order, on Ray as they come."""
+    if plan.config.ray is None:
+        for number, (path, files) in enumerate(plan.targets):
+            yield number, one_target(plan, path, files)
+        return
+    from softmatch_jax.cli.segment_ray import segment_on_ray
+
+    yield from segment_on_ray(plan, references)
+
+
+def _entry(done: Record | dict[str, Any]) -> dict[str, Any]:
+    return done.entry if isinstance(done, Record) else done
+
+
+def _print(text: str, stream: TextIO, where: Path) -> None:
     try:
         print(text, end="", file=stream, flush=True)
     except BrokenPipeError:  # a reader that has seen enough, which main deals with
         raise
     except OSError as error:
         raise InputError(
-            f"Standard output cannot be written ({error.strerror}); the results are in {output / RESULTS}."
+            f"Standard output cannot be written ({error.strerror}); the results are in {where}."
         ) from None
 
 
-def _prepare(config: SegmentConfig, references: Sequence[ReferenceConfig], stream: TextIO | None) -> _Plan:
+def _prepare(config: SegmentConfig, references: Sequence[ReferenceConfig], stream: TextIO | None) -> Plan:
     """Checks all that can be checked before the first target, the cheap things first."""
     check_positive("--max-pixels", config.max_pixels)
     if not 0 <= config.seed <= _LARGEST_SEED:
         raise InputError(f"--seed is {config.seed}; expected a whole number from 0 to {_LARGEST_SEED}.")
-    check_models(config)
+    check_sharing(config)
+    check_models(config, config.text)
     annotations = [path for one in references for path in (one.mask, one.painting) if path is not None]
     paths = expand_targets(
         config.targets, recursive=config.recursive, output=config.output, passed_over=annotations
@@ -168,13 +193,15 @@ def _prepare(config: SegmentConfig, references: Sequence[ReferenceConfig], strea
     ]
     inputs = [*paths, *(path for image in images for path in (image.path, image.source))]
     planned = [files for _, files in targets]
-    check_output(config.output, planned, inputs, resume=config.resume, overwrite=config.overwrite)
+    check_output(config.output, planned, inputs, resume=keeps_finished(config), overwrite=config.overwrite)
+    number, of = parse_shard(config.shard)
+    targets = targets[number - 1 :: of]  # named among all of them, so that no name depends on the shard
     matcher = load_matcher(config, texts, stream)
     made_with = fingerprint(config, matcher, images, texts)
-    if config.resume:
+    if keeps_finished(config):
         check_same_making(made_with, read_records(config.output), config.output)
         _check_owners(config.output, targets)
-    return _Plan(
+    return Plan(
         config=config,
         matcher=matcher,
         references=encode_references(images, matcher),
@@ -184,21 +211,21 @@ def _prepare(config: SegmentConfig, references: Sequence[ReferenceConfig], strea
     )
 
 
-def _make_room(plan: _Plan) -> None:
+def _make_room(plan: Plan) -> None:
     """Makes the folders; removes what an earlier run recorded, where that was asked for."""
     root = plan.config.output
     make_folders(root, confidence=plan.config.confidence)
     if plan.config.overwrite:
-        remove_files(root, (RESULTS, SHEET))
+        remove_files(root, (SHEET, *(path.name for path in results_files(root).values())))
         for name, record in read_records(root).items():
             remove_files(root, (*record.files(), name))
 
 
-def _one_target(plan: _Plan, path: Path, files: TargetFiles) -> tuple[Record | dict[str, Any], bool]:
-    """Segments one target, or finds it finished.
+def one_target(plan: Plan, path: Path, files: TargetFiles) -> Done:
+    """Segments one target, or finds it finished; a target that cannot be read makes an entry of its own.
 
-    Returns:
-        The record of a finished target or the entry of a failed one; and whether it is new.
+    Raises:
+        InputError: The output folder cannot be written.
     """
     root, limit = plan.config.output, plan.config.max_pixels
     clock = time.perf_counter()
@@ -229,10 +256,10 @@ def _one_target(plan: _Plan, path: Path, files: TargetFiles) -> tuple[Record | d
     return record, True
 
 
-def _earlier(plan: _Plan, path: Path, files: TargetFiles, sha256: str) -> Record | None:
+def _earlier(plan: Plan, path: Path, files: TargetFiles, sha256: str) -> Record | None:
     """The record of an earlier run for the same content, if its pictures are there."""
     root = plan.config.output
-    record = read_record(root / files.record) if plan.config.resume else None
+    record = read_record(root / files.record) if keeps_finished(plan.config) else None
     if record is None or record.entry.get("sha256") != sha256:
         return None
     if not all((root / file).is_file() for file in files.pictures):
@@ -240,7 +267,7 @@ def _earlier(plan: _Plan, path: Path, files: TargetFiles, sha256: str) -> Record
     return replace(record, entry={**record.entry, "target": printable(path)})
 
 
-def _forget(plan: _Plan, files: TargetFiles) -> None:
+def _forget(plan: Plan, files: TargetFiles) -> None:
     """Removes what an earlier run made of a target that has changed since."""
     root = plan.config.output
     record = read_record(root / files.record)

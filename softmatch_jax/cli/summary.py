@@ -30,8 +30,14 @@ def outcome(entry: Mapping[str, Any], *, new: bool) -> str:
     return f"{entry['target']}: {', '.join(found)}"
 
 
-def summary(document: Mapping[str, Any], output: Path) -> str:
-    """The end of a run in a few lines: counts, where to look, what is absent, what failed."""
+def summary(document: Mapping[str, Any], output: Path, *, shard: tuple[int, int] = (1, 1)) -> str:
+    """The end of a run in a few lines: counts, where to look, what is absent, what failed.
+
+    Args:
+        document: The results.
+        output: The folder they are in.
+        shard: Which of how many; a part has no contact sheet to look at.
+    """
     counts, targets = document["summary"], document["targets"]
     parts = [f"{counts['done']} segmented"]
     if document["timings"]["skipped"]:
@@ -42,7 +48,13 @@ def summary(document: Mapping[str, Any], output: Path) -> str:
         parts.append(f"{counts['failed']} failed")
     noun = "target" if len(targets) == 1 else "targets"
     lines = [f"{len(targets)} {noun}: {', '.join(parts)}."]
-    if counts["done"]:
+    number, of = shard
+    if of > 1:
+        lines.append(
+            f"This is shard {number} of {of}; when all are through, the same command with --resume in place "
+            "of --shard puts them together (softmatch merge where their folders differ)."
+        )
+    elif counts["done"]:
         lines.append(f"Look at {printable(output / SHEET)} first; {RESULTS} beside it has the numbers.")
     absent = [
         f"absent: {entry['target']}: {found['reason']}"

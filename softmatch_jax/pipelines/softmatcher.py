@@ -13,7 +13,14 @@ import numpy as np
 
 from softmatch_jax._checks import InputError, check_image
 from softmatch_jax._types import Image, Mask
-from softmatch_jax.models import DenseDescriptor, FeatureExtractor, GrabCut, MaskGenerator, Storable
+from softmatch_jax.models import (
+    DenseDescriptor,
+    DescriptorConfig,
+    FeatureExtractor,
+    GrabCut,
+    MaskGenerator,
+    Storable,
+)
 from softmatch_jax.pipelines.clock import Clock
 from softmatch_jax.pipelines.completing import complete_mask
 from softmatch_jax.pipelines.config import DecisionConfig, ModelsConfig, SoftmatcherConfig
@@ -58,9 +65,19 @@ class Softmatcher:
     cache: FeatureCache | None = None
 
     @classmethod
-    def embedded(cls, config: SoftmatcherConfig | None = None) -> Softmatcher:
-        """The pair that needs no weights: a dense colour and gradient descriptor, and GrabCut."""
-        return cls(DenseDescriptor(), GrabCut(), config or SoftmatcherConfig())
+    def embedded(cls, config: SoftmatcherConfig | None = None, *, stride: int = 4) -> Softmatcher:
+        """The pair that needs no weights: a dense colour and gradient descriptor, and GrabCut.
+
+        Args:
+            config: Settings; those of :class:`SoftmatcherConfig` when ``None``.
+            stride: Distance between patches, in pixels of a picture whose longer side is 448, which it
+                divides.
+
+        Raises:
+            InputError: ``stride`` does not divide 448.
+        """
+        descriptor = DenseDescriptor(DescriptorConfig(stride=stride))
+        return cls(descriptor, GrabCut(), config or SoftmatcherConfig())
 
     @classmethod
     def foundation(
