@@ -4,7 +4,8 @@
 
 The data lie beside the project (``../shared/data``) or where ``SOFTMATCH_DATA`` points. One picture is
 the reference, the next ones (at most ``--limit``) are targets; IoU is taken at original resolution and
-averaged over targets. An object wrongly called absent counts as IoU 0.
+averaged over targets. An object wrongly called absent counts as IoU 0. The last table shows what other bars
+of resemblance would do, from the same answers.
 """
 
 from __future__ import annotations
@@ -13,18 +14,21 @@ import argparse
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from softmatch_jax import Reference, Softmatcher, read_image, read_mask
+from softmatch_jax import Reference, Softmatcher, SoftmatcherConfig, read_image, read_mask
 from softmatch_jax.data import simulate_scribbles
 from softmatch_jax.evaluation import intersection_over_union
 
 OBJECTS = ("cat", "duck_toy")
 DEFECTS = ("blowhole", "break", "crack", "fray", "uneven")
 SCRIBBLE_SEEDS = (0, 1, 2)
+BARS = (0.0, 0.2, 0.3, 0.4, 0.45, 0.5, 0.6)
+NO_BAR = -1000.0
 
 
 def load(stem: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -37,8 +41,12 @@ def stems(folder: Path, limit: int) -> list[Path]:
     return [path.with_suffix("") for path in sorted(folder.glob("*.jpg"))][: limit + 1]
 
 
-def score(matcher: Softmatcher, reference: Reference, targets: list[Path]) -> list[tuple[float, float, bool]]:
-    """IoU with the mask beside the picture (none: empty), resemblance and absence of every target."""
+Row = tuple[float, float, bool]
+"""IoU of what was found, its resemblance, and whether nothing was found, whatever the bar."""
+
+
+def score(matcher: Softmatcher, reference: Reference, targets: list[Path]) -> list[Row]:
+    """The row of every target; a picture without a mask beside it does not show the object."""
     rows = []
     for stem in targets:
         image, truth = read_image(stem.with_suffix(".jpg")), stem.with_suffix(".png")
@@ -67,7 +75,7 @@ def sets(matcher: Softmatcher, data: Path, limit: int) -> Iterator[tuple[str, Re
     yield "CrackForest", matcher.reference(*load(reference)), targets
 
 
-def absence(matcher: Softmatcher, data: Path) -> Iterator[tuple[str, list[tuple[float, float, bool]]]]:
+def absence(matcher: Softmatcher, data: Path) -> Iterator[tuple[str, list[Row]]]:
     """Rows for targets that do not show the object: the other one, and strangers from BSDS500."""
     strangers = stems(data / "bsds500" / "val", 1000)[::5]
     for name, other in (OBJECTS, OBJECTS[::-1]):
@@ -85,6 +93,24 @@ def spread(values: np.ndarray) -> str:
     return " / ".join(f"{v:.2f}" for v in np.quantile(values, [0, 0.5, 1]))
 
 
+def judged(rows: list[Row], bar: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """IoU, resemblance and absence under a bar of resemblance."""
+    ious, alike, nothing = np.array(rows, float).T
+    absent = (nothing > 0) | (alike < bar)
+    return np.where(absent, 0, ious), alike, absent
+
+
+def compare_bars(table: dict[str, list[Row]], strangers: dict[str, list[Row]]) -> None:
+    """Prints what each bar finds of objects that are there, and lets through of those that are not."""
+    columns = [*table, *(f"absent: {name}" for name in strangers)]
+    print(f"\n| bar | {' | '.join(columns)} |")
+    print("|---|" + "---|" * len(columns))
+    for bar in BARS:
+        found = [f"{judged(rows, bar)[0].mean():.3f}" for rows in table.values()]
+        right = [f"{judged(rows, bar)[2].sum()} of {len(rows)}" for rows in strangers.values()]
+        print(f"| {bar:g} | {' | '.join(found + right)} |")
+
+
 def main() -> None:
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
     parser = argparse.ArgumentParser(
@@ -93,23 +119,28 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("SOFTMATCH_DATA", beside)))
     parser.add_argument("--limit", type=int, default=20)
     options = parser.parse_args()
-    matcher = Softmatcher.embedded()
-    table: dict[str, list[tuple[float, float, bool]]] = {}
+    config = SoftmatcherConfig()
+    bar = config.decision.min_resemblance
+    # Nothing is called absent for its resemblance, so that all bars can be looked at.
+    config = replace(config, decision=replace(config.decision, min_resemblance=NO_BAR))
+    matcher = Softmatcher.embedded(config)
+    table: dict[str, list[Row]] = {}
     start = time.perf_counter()
     for name, reference, targets in sets(matcher, options.data, options.limit):
         table.setdefault(name, []).extend(score(matcher, reference, targets))
     print("| set | targets | mean IoU | lowest | resemblance | called absent |\n|---|---|---|---|---|---|")
     for name, rows in table.items():
-        ious, alike, absent = np.array(rows, float).T
+        ious, alike, absent = judged(rows, bar)
         overlap = f"{ious.mean():.3f} | {ious.min():.3f}"
-        print(f"| {name} | {len(rows)} | {overlap} | {spread(alike)} | {absent.sum():.0f} |")
-    strangers: dict[str, list[tuple[float, float, bool]]] = {}
+        print(f"| {name} | {len(rows)} | {overlap} | {spread(alike)} | {absent.sum()} |")
+    strangers: dict[str, list[Row]] = {}
     for name, rows in absence(matcher, options.data):
         strangers.setdefault(name, []).extend(rows)
     print("\n| object not in the target | pairs | resemblance | called absent |\n|---|---|---|---|")
     for name, rows in strangers.items():
-        _, alike, absent = np.array(rows, float).T
-        print(f"| {name} | {len(rows)} | {spread(alike)} | {absent.sum():.0f} |")
+        _, alike, absent = judged(rows, bar)
+        print(f"| {name} | {len(rows)} | {spread(alike)} | {absent.sum()} |")
+    compare_bars(table, strangers)
     print(f"{time.perf_counter() - start:.0f} s in all")
 
 

@@ -51,7 +51,8 @@ def test_matching_example(capsys):
 
 
 def test_every_method_is_in_the_table():
-    rows = re.findall(r"^\| `([a-z_]+)` \|", README.read_text(), flags=re.MULTILINE)
+    table = README.read_text().partition("| `method=` |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| `([a-z_]+)` \|", table, flags=re.MULTILINE)
     assert rows == list(matching.METHODS)
 
 

@@ -111,7 +111,11 @@ def _check_comparable(a: Run, b: Run) -> None:
         before, now = a.made_with.get(name), b.made_with.get(name)
         if before != now:
             # The lists are kept as a checksum, which tells a person nothing.
-            what = "the classes or pictures differ" if name == "lists" else f"{name} is {before} and {now}"
+            what = (
+                "the classes, the pictures or how masks are read differ"
+                if name == "lists"
+                else f"{name} is {before} and {now}"
+            )
             raise InputError(
                 f"{a.root} and {b.root} asked different questions: {what}; expected runs over the same "
                 "episodes."

@@ -43,7 +43,8 @@ class EvaluateConfig:
         annotation_mode: fixed draws as a person would, and the pipeline grows the mask; published is
             VRP-SAM's simulator, marks that are resized to 64 by 64 and used as the mask, points mostly lost.
         sampling: published draws episodes as the papers' code does; corrected asks for every target of every
-            class once, and repeats no reference. By default published where there is such a thing.
+            class once, and repeats no reference. By default published where there is such a thing. The draws
+            of COCO-20i are the published ones only with the public list (softmatch data prepare --val-list).
         raster: Side of the square that pictures and masks are squashed to; published is the paper's (518 for
             FSS-1000, 512 for PASCAL and COCO) and the default with published sampling, own leaves them as
             they are.

@@ -80,7 +80,9 @@ class CorrectedEpisodes:
         name = self.classes[position]
         samples = self.lists.samples[name]
         place = index - self._ends[position] + len(samples)
-        stream = np.random.SeedSequence(seed, spawn_key=(zlib.crc32(name.encode()), place))
+        stream = np.random.SeedSequence(
+            seed, spawn_key=(zlib.crc32(name.encode(errors="surrogateescape")), place)
+        )
         others = _draw(np.random.default_rng(stream), len(samples) - 1, self.shots)
         references = tuple(samples[other + (other >= place)] for other in others)
         return Episode(index=index, class_name=name, target=samples[place], references=references)

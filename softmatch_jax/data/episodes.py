@@ -224,4 +224,6 @@ class ClassLists:
 
 def checksum(document: object) -> str:
     """SHA-256 of a document of lists, mappings and texts."""
-    return hashlib.sha256(json.dumps(document, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(document, ensure_ascii=False).encode(errors="surrogateescape")
+    ).hexdigest()

@@ -107,7 +107,7 @@ def test_a_run_and_itself(command, run):
     "made, sentence",
     [
         ({"data": "perseg"}, "data is folder discs and perseg"),
-        ({"lists": "1" * 64}, "the classes or pictures differ"),
+        ({"lists": "1" * 64}, "the classes, the pictures or how masks are read differ"),
         ({"sampling": "published"}, "sampling is corrected and published"),
         ({"raster": [64, 64]}, "raster is None and [64, 64]"),
     ],

@@ -293,7 +293,6 @@ def test_results_do_not_go_among_the_data(evaluate, own):
     assert sorted(own.rglob("*")) == before
 
 
-@pytest.mark.xfail(reason="the lists' checksum wants names that are text", strict=True)
 @pytest.mark.parametrize("words", [(), ("--json",)])
 def test_names_that_are_no_text(evaluate, own, tmp_path, words):
     try:
