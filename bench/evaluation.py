@@ -44,8 +44,8 @@ from softmatch_jax.evaluation.records import EpisodeRecord, RecordWriter
 from softmatch_jax.evaluation.report import collect, report_run, scores
 from softmatch_jax.evaluation.run_file import start_run
 from softmatch_jax.evaluation.running import (
+    EvaluationProtocol,
     Place,
-    Protocol,
     choose_places,
     keep_mask,
     made_with,
@@ -116,13 +116,13 @@ def make_pictures(root: Path, count: int, size: tuple[int, int]) -> None:
         PIL.Image.fromarray(mask * np.uint8(255)).save(folder / f"{number:04d}.png")
 
 
-def protocol_of(data: Path) -> Protocol:
+def protocol_of(data: Path) -> EvaluationProtocol:
     """Masks as annotation, one reference, pictures at their own size."""
     episodes = CorrectedEpisodes(open_folder(data), 1)
-    return Protocol(episodes=episodes, annotate=Annotator(kind="mask", mode="fixed"))
+    return EvaluationProtocol(episodes=episodes, annotate=Annotator(kind="mask", mode="fixed"))
 
 
-def read(protocol: Protocol, place: Place) -> Prepared:
+def read(protocol: EvaluationProtocol, place: Place) -> Prepared:
     """One episode in memory."""
     seed, index = place
     return prepare(protocol.episodes, protocol.annotate, raster=None, seed=seed, index=index)

@@ -69,8 +69,9 @@ def test_commands_exist(capsys):
     from softmatch_jax.cli.main import main
 
     text = README.read_text()
-    with contextlib.suppress(SystemExit):
-        main(["segment", "--help"])
+    for words in (["segment"], ["evaluate"], ["data", "prepare", "coco20i"]):
+        with contextlib.suppress(SystemExit):
+            main([*words, "--help"])
     shown = capsys.readouterr().out
     options = set(re.findall(r"[ `](--[a-z-]+)", text))
     assert len(options) > 10

@@ -27,8 +27,8 @@ from softmatch_jax.evaluation.records import EpisodeRecord, finished
 from softmatch_jax.evaluation.report import report_run, reports_beside
 from softmatch_jax.evaluation.run_file import RESULTS, SHEETS, check_run, start_run
 from softmatch_jax.evaluation.running import (
+    EvaluationProtocol,
     Place,
-    Protocol,
     choose_places,
     made_with,
     run_episodes,
@@ -71,7 +71,7 @@ class Job:
 
     method: str
     segmenter: OneClass
-    protocol: Protocol
+    protocol: EvaluationProtocol
     places: list[Place]
     root: Path
 
@@ -153,7 +153,7 @@ def _sampling(config: EvaluateConfig) -> Sampling:
     return "published" if config.dataset in PUBLISHED else "corrected"
 
 
-def _protocol(config: EvaluateConfig, fold: int) -> Protocol:
+def _protocol(config: EvaluateConfig, fold: int) -> EvaluationProtocol:
     episodes = open_episodes(
         DataSource(
             dataset=config.dataset,
@@ -172,7 +172,9 @@ def _protocol(config: EvaluateConfig, fold: int) -> Protocol:
         )
     )
     annotate = Annotator(kind=config.annotation, mode=config.annotation_mode)
-    return Protocol(episodes=episodes, annotate=annotate, raster=parse_raster(config.raster, episodes))
+    return EvaluationProtocol(
+        episodes=episodes, annotate=annotate, raster=parse_raster(config.raster, episodes)
+    )
 
 
 def parse_raster(text: str | None, episodes: EpisodeSet) -> Size | None:
@@ -195,7 +197,9 @@ def parse_raster(text: str | None, episodes: EpisodeSet) -> Size | None:
     return int(text or ""), int(text or "")
 
 
-def _job(config: EvaluateConfig, matcher: Softmatcher, method: str, protocol: Protocol, number: int) -> Job:
+def _job(
+    config: EvaluateConfig, matcher: Softmatcher, method: str, protocol: EvaluationProtocol, number: int
+) -> Job:
     name = method
     if config.dataset in FOLDED:
         name = f"{method}.{file_slug(protocol.episodes.name, 80, dots=False)}"

@@ -8,7 +8,7 @@ from softmatch_jax.evaluation.pairing import Comparison, compare
 from softmatch_jax.evaluation.pooling import EpisodeScore, PooledScores
 from softmatch_jax.evaluation.rates import Confusion
 from softmatch_jax.evaluation.records import EpisodeRecord, read_records
-from softmatch_jax.evaluation.running import Protocol, choose_places, run_episodes, shard
+from softmatch_jax.evaluation.running import EvaluationProtocol, choose_places, run_episodes, shard
 from softmatch_jax.evaluation.segmenter import Segmenter
 from softmatch_jax.evaluation.table import EpisodeTable
 
@@ -20,9 +20,9 @@ __all__ = [
     "EpisodeRecord",
     "EpisodeScore",
     "EpisodeTable",
+    "EvaluationProtocol",
     "Interval",
     "PooledScores",
-    "Protocol",
     "Segmenter",
     "bootstrap",
     "choose_places",

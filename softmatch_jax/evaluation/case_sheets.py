@@ -12,7 +12,7 @@ from softmatch_jax._types import Image, Mask
 from softmatch_jax.evaluation.preparing import prepare
 from softmatch_jax.evaluation.records import EpisodeRecord
 from softmatch_jax.evaluation.run_file import SHEETS
-from softmatch_jax.evaluation.running import Place, Protocol, mask_file
+from softmatch_jax.evaluation.running import EvaluationProtocol, Place, mask_file
 from softmatch_jax.imaging import (
     Tile,
     class_palette,
@@ -49,7 +49,12 @@ def choose_cases(ranked: Sequence[Place], count: int) -> dict[str, list[Place]]:
 
 
 def write_sheets(
-    root: Path, protocol: Protocol, records: Sequence[EpisodeRecord], ious: Sequence[float], *, count: int = 6
+    root: Path,
+    protocol: EvaluationProtocol,
+    records: Sequence[EpisodeRecord],
+    ious: Sequence[float],
+    *,
+    count: int = 6,
 ) -> None:
     """Draws the three sheets: a row for each case with its references, the truth, and what was found.
 
@@ -73,7 +78,7 @@ def write_sheets(
             (root / name).unlink(missing_ok=True)
 
 
-def _row(root: Path, protocol: Protocol, record: EpisodeRecord, iou: float) -> list[Tile]:
+def _row(root: Path, protocol: EvaluationProtocol, record: EpisodeRecord, iou: float) -> list[Tile]:
     """The pictures of one case; none where its files have gone, or are others by now."""
     try:
         seed, index = record.place

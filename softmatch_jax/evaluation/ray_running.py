@@ -17,13 +17,20 @@ from softmatch_jax._checks import InputError
 from softmatch_jax.evaluation.ray_pool import MOST_LIVES, work_on_ray
 from softmatch_jax.evaluation.records import FOLDER, EpisodeRecord, RecordWriter, finished, read_records
 from softmatch_jax.evaluation.run_file import RUN, first_difference, read_run
-from softmatch_jax.evaluation.running import Place, Protocol, answer, made_with, read_episode, record_of
+from softmatch_jax.evaluation.running import (
+    EvaluationProtocol,
+    Place,
+    answer,
+    made_with,
+    read_episode,
+    record_of,
+)
 from softmatch_jax.evaluation.segmenter import Segmenter
 
 
 def run_on_ray(
     recipe: Callable[[], Segmenter],
-    protocol: Protocol,
+    protocol: EvaluationProtocol,
     places: Sequence[Place],
     root: Path,
     *,
@@ -81,7 +88,11 @@ class _EpisodeWorker:
     """Answers the episodes at ``places``, by their number there."""
 
     def __init__(
-        self, recipe: Callable[[], Segmenter], protocol: Protocol, places: Sequence[Place], root: Path
+        self,
+        recipe: Callable[[], Segmenter],
+        protocol: EvaluationProtocol,
+        places: Sequence[Place],
+        root: Path,
     ) -> None:
         self._segmenter, self._protocol = recipe(), protocol
         _check_same(root, made_with(protocol, self._segmenter))

@@ -18,7 +18,7 @@ from softmatch_jax.evaluation.pooling import EpisodeScore, PooledScores
 from softmatch_jax.evaluation.rates import Confusion
 from softmatch_jax.evaluation.records import EpisodeRecord, read_records
 from softmatch_jax.evaluation.run_file import RESULTS, read_run
-from softmatch_jax.evaluation.running import NOTHING_SAID, Place, Protocol
+from softmatch_jax.evaluation.running import NOTHING_SAID, EvaluationProtocol, Place
 from softmatch_jax.evaluation.table import EpisodeTable
 from softmatch_jax.imaging import atomic_write_text
 
@@ -108,7 +108,7 @@ def scores(records: Sequence[EpisodeRecord]) -> list[EpisodeScore]:
     ]
 
 
-def report_run(root: Path, protocol: Protocol, places: Sequence[Place]) -> dict[str, Any]:
+def report_run(root: Path, protocol: EvaluationProtocol, places: Sequence[Place]) -> dict[str, Any]:
     """Writes the results and the contact sheets of a run.
 
     Args:

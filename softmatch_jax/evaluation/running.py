@@ -33,7 +33,7 @@ NOTHING_SAID = "no reference tells the object from the rest: its annotation mark
 
 
 @dataclass(frozen=True, kw_only=True)
-class Protocol:
+class EvaluationProtocol:
     """What is asked, of whichever method. Can be pickled.
 
     Attributes:
@@ -47,7 +47,7 @@ class Protocol:
     raster: Size | None = None
 
 
-def made_with(protocol: Protocol, segmenter: Segmenter) -> dict[str, Any]:
+def made_with(protocol: EvaluationProtocol, segmenter: Segmenter) -> dict[str, Any]:
     """All that decides the records of a run, the episodes that were asked for aside."""
     episodes = protocol.episodes
     return {
@@ -90,7 +90,7 @@ def shard(places: Sequence[Place], number: int, of: int) -> list[Place]:
 
 
 def run_episodes(
-    protocol: Protocol,
+    protocol: EvaluationProtocol,
     segmenter: Segmenter,
     places: Iterable[Place],
     root: Path,
@@ -122,7 +122,7 @@ def run_episodes(
 
 
 def _read_ahead(
-    protocol: Protocol, places: Iterable[Place], workers: int
+    protocol: EvaluationProtocol, places: Iterable[Place], workers: int
 ) -> Iterator[tuple[Place, Prepared | InputError]]:
     """Episodes in their order, ``workers`` of them being read while one is answered."""
     read = partial(read_episode, protocol)
@@ -141,7 +141,7 @@ def _read_ahead(
             pool.shutdown(cancel_futures=True)
 
 
-def read_episode(protocol: Protocol, place: Place) -> Prepared | InputError:
+def read_episode(protocol: EvaluationProtocol, place: Place) -> Prepared | InputError:
     """Reads an episode, or says why its files cannot be used."""
     seed, index = place
     try:
@@ -150,7 +150,7 @@ def read_episode(protocol: Protocol, place: Place) -> Prepared | InputError:
         return error
 
 
-def record_of(protocol: Protocol, place: Place) -> partial[EpisodeRecord]:
+def record_of(protocol: EvaluationProtocol, place: Place) -> partial[EpisodeRecord]:
     """Makes the record of an episode, given what became of it."""
     seed, index = place
     episode = protocol.episodes.episode(seed, index)
@@ -165,7 +165,11 @@ def record_of(protocol: Protocol, place: Place) -> partial[EpisodeRecord]:
 
 
 def answer(
-    protocol: Protocol, segmenter: Segmenter, place: Place, prepared: Prepared | InputError, root: Path
+    protocol: EvaluationProtocol,
+    segmenter: Segmenter,
+    place: Place,
+    prepared: Prepared | InputError,
+    root: Path,
 ) -> EpisodeRecord:
     """Asks the method, compares its answer with the truth, and keeps its mask.
 

@@ -135,7 +135,8 @@ class DecisionConfig:
         sharpness: Slope of the logistic that turns scores into probabilities, per standard deviation
             of the scores.
         size_factor: How many times smaller or larger than on the references an object may be, as a
-            fraction of the picture. It bounds where the score map is cut.
+            fraction of the picture. It bounds where the score map is cut. Where every picture has one object,
+            4 finds small and thin ones better; one reference for dozens of objects needs 16 and more.
         min_score: Proposals whose own score (SAM's predicted IoU) is below this are discarded.
         min_stability: So are those that depend on the threshold by more than this allows.
         min_purity: And those of which less than this fraction lies where the map sees the object.
@@ -164,7 +165,7 @@ class DecisionConfig:
     max_overlap: float = 0.5
     instances: Instances = "components"
     min_area: float = 1e-4
-    min_resemblance: float = 0.5
+    min_resemblance: float = 0.45
 
     def __post_init__(self) -> None:
         check_positive("decision.sharpness", self.sharpness)
@@ -281,7 +282,10 @@ class SoftmatcherConfig:
             matching=MatchingConfig(whiten=False),
             prompting=PromptingConfig(sampler="multinomial", points=40),
             decision=DecisionConfig(
-                min_stability=0.6, min_purity=0.3, min_resemblance=0.3, instances="groups"
+                min_stability=0.6,
+                min_purity=0.3,
+                min_resemblance=0.3,
+                instances="groups",
             ),
         )
 
@@ -295,6 +299,10 @@ class SoftmatcherConfig:
             matching=MatchingConfig(whiten=False),
             prompting=PromptingConfig(sampler="top_k", radius=1.0, points=64, prompts="points"),
             decision=DecisionConfig(
-                min_stability=0.6, min_purity=0.5, min_resemblance=0.3, grouping="graph", instances="groups"
+                min_stability=0.6,
+                min_purity=0.5,
+                min_resemblance=0.3,
+                grouping="graph",
+                instances="groups",
             ),
         )

@@ -160,7 +160,7 @@ def test_an_interruption(evaluate, asked, tmp_path):
 def test_other_settings_are_refused_and_replaced(evaluate, asked, tmp_path):
     evaluate("--episodes", "1")
     other = ("--decision.min-resemblance", "0.25", "--episodes", "1")
-    failed_with(evaluate(*other, "--resume"), "settings.decision.min_resemblance was 0.5 and is 0.25")
+    failed_with(evaluate(*other, "--resume"), "settings.decision.min_resemblance was 0.45 and is 0.25")
     failed_with(evaluate("--annotation", "box", "--resume"), "annotation was mask (fixed) and is box (fixed)")
     assert len(asked) == 1
     assert evaluate(*other, "--overwrite").code == 0 and len(asked) == 2

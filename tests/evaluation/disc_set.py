@@ -13,7 +13,7 @@ from softmatch_jax.data.annotating import Annotator
 from softmatch_jax.data.corrected import CorrectedEpisodes
 from softmatch_jax.data.episodes import ClassLists, Sample
 from softmatch_jax.data.truths import ThresholdTruth
-from softmatch_jax.evaluation.running import Protocol
+from softmatch_jax.evaluation.running import EvaluationProtocol
 from softmatch_jax.imaging import write_image, write_indexed_mask
 
 GREY = np.array([[0, 0, 0], [255, 255, 255]], np.uint8)
@@ -42,9 +42,9 @@ def write_discs(root: Path, classes=("red", "blue"), pictures: int = 4) -> Class
     return ClassLists(name="discs", samples=samples)
 
 
-def disc_protocol(root: Path, *, shots: int = 1, raster=None, **changes) -> Protocol:
+def disc_protocol(root: Path, *, shots: int = 1, raster=None, **changes) -> EvaluationProtocol:
     lists = write_discs(root, **changes)
-    return Protocol(
+    return EvaluationProtocol(
         episodes=CorrectedEpisodes(lists, shots), annotate=Annotator(kind="mask", mode="fixed"), raster=raster
     )
 
