@@ -87,12 +87,12 @@ def folders(data: Path) -> dict[str, dict[str, object]]:
     }
 
 
-def cells(*, smoke: bool) -> list[Cell]:
+def cells(methods: Sequence[str], *, smoke: bool) -> list[Cell]:
     """The grid, the defaults first."""
     if smoke:
-        grid = itertools.product(METHODS[:2], TEMPERATURES[1:2], SHOTS[:1], KINDS[:2])
+        grid = itertools.product(methods[:2], TEMPERATURES[1:2], SHOTS[:1], KINDS[:2])
     else:
-        grid = itertools.product(METHODS, TEMPERATURES, SHOTS, KINDS)
+        grid = itertools.product(methods, TEMPERATURES, SHOTS, KINDS)
     return sorted(itertools.starmap(Cell, grid), key=lambda cell: cell != DEFAULT)
 
 
@@ -147,6 +147,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("ablation-out"))
     parser.add_argument("--episodes", type=int, default=8, help="of each folder and seed")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--methods", nargs="+", default=METHODS, help="the defaults' own must be among them")
     parser.add_argument("--shard", default="1/1")
     parser.add_argument("--smoke", action="store_true", help="a corner of the grid, two episodes")
     args = parser.parse_args()
@@ -155,7 +156,7 @@ def main() -> None:
     known = folders(args.data) if not args.set else {}
     known |= {name: {"root": Path(root)} for name, _, root in (text.partition("=") for text in args.set)}
     lists = {name: open_folder(**options) for name, options in known.items()}
-    grid = cells(smoke=args.smoke)
+    grid = cells(args.methods, smoke=args.smoke)
     number, of = map(int, args.shard.split("/"))
     # Features are the same in all cells.
     cache = FeatureCache(CacheConfig(memory_bytes=MEMORY))
