@@ -36,6 +36,9 @@ def draw(tables: Mapping[Cell, Mapping[str, EpisodeTable]], path: Path) -> None:
             axis = axes[row, column]
             _lines(axis, {cell: tables[cell] for cell in cells if cell.kind == kind}, name)
             axis.set_xscale("log")
+            taus = sorted({cell.temperature for cell in cells})
+            axis.set_xticks(taus, [f"{tau:g}" for tau in taus])
+            axis.minorticks_off()
             axis.grid(alpha=0.25, linewidth=0.6)
             axis.spines[["top", "right"]].set_visible(False)
             if row == 0:
