@@ -11,13 +11,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from softmatch_jax._checks import InputError
-from softmatch_jax._types import Size
-from softmatch_jax.data.episodes import ClassLists, Episode, Sample, Sampling, check_episode
+from softmatch_jax.data.episodes import ClassLists, Episode, OfLists, Sample, Sampling, check_episode
 from softmatch_jax.imaging import image_size
 
 
 @dataclass(frozen=True)
-class CorrectedEpisodes:
+class CorrectedEpisodes(OfLists):
     """The episodes of class lists: targets in the order of classes and pictures, the same for every seed.
 
     The references of a target depend on the seed, the name of the class, the place of the target in its list
@@ -46,29 +45,9 @@ class CorrectedEpisodes:
         object.__setattr__(self, "_ends", tuple(ends))
 
     @property
-    def name(self) -> str:
-        """The data set and its part."""
-        return self.lists.name
-
-    @property
     def sampling(self) -> Sampling:
         """How references are drawn."""
         return "corrected"
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """All classes, in their order."""
-        return self.lists.classes
-
-    @property
-    def raster(self) -> Size | None:
-        """That of the lists."""
-        return self.lists.raster
-
-    @property
-    def digest(self) -> str:
-        """That of the lists."""
-        return self.lists.digest
 
     def __len__(self) -> int:
         return self._ends[-1]

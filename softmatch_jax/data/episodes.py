@@ -227,3 +227,33 @@ def checksum(document: object) -> str:
     return hashlib.sha256(
         json.dumps(document, ensure_ascii=False).encode(errors="surrogateescape")
     ).hexdigest()
+
+
+class OfLists:
+    """The part of an :class:`EpisodeSet` that its class lists decide, whichever way episodes are drawn.
+
+    Attributes:
+        lists: The pictures of each class.
+    """
+
+    lists: ClassLists
+
+    @property
+    def name(self) -> str:
+        """The data set and its part."""
+        return self.lists.name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """All classes, in their order."""
+        return self.lists.classes
+
+    @property
+    def raster(self) -> Size | None:
+        """That of the lists."""
+        return self.lists.raster
+
+    @property
+    def digest(self) -> str:
+        """That of the lists."""
+        return self.lists.digest

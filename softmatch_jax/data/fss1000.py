@@ -8,15 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from softmatch_jax._checks import InputError
-from softmatch_jax._types import Size
 from softmatch_jax.data.corrected import CorrectedEpisodes, leave_out_empty
-from softmatch_jax.data.episodes import ClassLists, Episode, EpisodeSet, Sample, Sampling, check_episode
+from softmatch_jax.data.episodes import (
+    ClassLists,
+    Episode,
+    EpisodeSet,
+    OfLists,
+    Sample,
+    Sampling,
+    check_episode,
+)
 from softmatch_jax.data.files import check_folder, list_folders, read_text
 from softmatch_jax.data.fss1000_draws import ORDER, PICTURES, published_references
 from softmatch_jax.data.published_pairs import list_pairs
 from softmatch_jax.data.truths import GreyTruth
 
-_RASTER = (518, 518)  # Matcher's; 37 patches of 14 pixels
+_RASTER = (518, 518)  # Matcher's; 37 patches of 14 pixels. GF-SAM has 1024 x 1024.
 _THRESHOLD = 128
 # Where class folders lie: in the archive, once more in the folder it was extracted to, in Matcher's layout.
 _CLASS_ROOTS = ("fewshot_data/fewshot_data", "fewshot_data", "data", ".")
@@ -24,7 +31,7 @@ _CLASS_LISTS = ("fss_test_set.txt", "splits/test.txt")
 
 
 @dataclass(frozen=True)
-class Fss1000Episodes:
+class Fss1000Episodes(OfLists):
     """The protocol of HSNet, Matcher and GF-SAM, with the references that their code draws.
 
     Every picture of every class is a target once: 2400 episodes of 240 classes, classes sorted, the pictures
@@ -48,29 +55,9 @@ class Fss1000Episodes:
                 )
 
     @property
-    def name(self) -> str:
-        """The data set."""
-        return self.lists.name
-
-    @property
     def sampling(self) -> Sampling:
         """How references are drawn."""
         return "published"
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """All classes, sorted."""
-        return self.lists.classes
-
-    @property
-    def raster(self) -> Size | None:
-        """Matcher's 518 x 518; GF-SAM has 1024 x 1024."""
-        return self.lists.raster
-
-    @property
-    def digest(self) -> str:
-        """That of the lists."""
-        return self.lists.digest
 
     def __len__(self) -> int:
         return PICTURES * len(self.lists.samples)

@@ -16,8 +16,15 @@ from typing import Protocol
 import numpy as np
 
 from softmatch_jax._checks import InputError
-from softmatch_jax._types import Size
-from softmatch_jax.data.episodes import ClassLists, Episode, Sample, Sampling, check_episode, checksum
+from softmatch_jax.data.episodes import (
+    ClassLists,
+    Episode,
+    OfLists,
+    Sample,
+    Sampling,
+    check_episode,
+    checksum,
+)
 
 PUBLISHED_SEED = 321
 """What the published code seeds both generators with. Seed ``s`` of an evaluation stands for ``321 + s``, so
@@ -39,7 +46,7 @@ class Draws(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PublishedEpisodes:
+class PublishedEpisodes(OfLists):
     """The episodes of an evaluation as the published code draws them; an :class:`EpisodeSet`.
 
     Attributes:
@@ -62,24 +69,9 @@ class PublishedEpisodes:
         self.lists.check_shots(self.shots, repeated=True)
 
     @property
-    def name(self) -> str:
-        """The data set and its fold."""
-        return self.lists.name
-
-    @property
     def sampling(self) -> Sampling:
         """How references are drawn."""
         return "published"
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """All classes, by ascending number."""
-        return self.lists.classes
-
-    @property
-    def raster(self) -> Size | None:
-        """That of the lists."""
-        return self.lists.raster
 
     @property
     def digest(self) -> str:

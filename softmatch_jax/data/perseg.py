@@ -9,9 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from softmatch_jax._checks import InputError
-from softmatch_jax._types import Size
 from softmatch_jax.data.corrected import CorrectedEpisodes
-from softmatch_jax.data.episodes import ClassLists, Episode, EpisodeSet, Sample, Sampling, check_episode
+from softmatch_jax.data.episodes import (
+    ClassLists,
+    Episode,
+    EpisodeSet,
+    OfLists,
+    Sample,
+    Sampling,
+    check_episode,
+)
 from softmatch_jax.data.files import check_folder, list_folders
 from softmatch_jax.data.published_pairs import Pair, list_pairs
 from softmatch_jax.data.truths import GreyTruth
@@ -20,7 +27,7 @@ _REFERENCE = "00"  # the picture of every object that PerSAM learns it from
 
 
 @dataclass(frozen=True)
-class PersegEpisodes:
+class PersegEpisodes(OfLists):
     """The protocol of PerSAM: picture ``00`` of an object is the reference, every other one a target.
 
     Nothing is drawn, so every seed gives the same episodes. PerSAM predicts the mask of ``00`` too but does
@@ -45,11 +52,6 @@ class PersegEpisodes:
         object.__setattr__(self, "_ends", tuple(ends))
 
     @property
-    def name(self) -> str:
-        """The data set."""
-        return self.lists.name
-
-    @property
     def sampling(self) -> Sampling:
         """How references are drawn."""
         return "published"
@@ -58,21 +60,6 @@ class PersegEpisodes:
     def shots(self) -> int:
         """Always 1."""
         return 1
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """All objects, sorted."""
-        return self.lists.classes
-
-    @property
-    def raster(self) -> Size | None:
-        """``None``: masks are compared at the size of the photographs."""
-        return self.lists.raster
-
-    @property
-    def digest(self) -> str:
-        """That of the lists."""
-        return self.lists.digest
 
     def __len__(self) -> int:
         return self._ends[-1]

@@ -16,9 +16,9 @@ from softmatch_jax.models import Proposals
 from softmatch_jax.pipelines.baselines.contrast import Contrast, contrast, hottest
 from softmatch_jax.pipelines.baselines.gating import consistent, grow
 from softmatch_jax.pipelines.baselines.rasters import patch_shares, union
-from softmatch_jax.pipelines.baselines.scenes import MOST_PATCHES, Scene, look
+from softmatch_jax.pipelines.baselines.scenes import Scene, baseline_settings, look, prior_for
 from softmatch_jax.pipelines.grouping import group_by_graph
-from softmatch_jax.pipelines.one_class import Encodings, Found, settings_of
+from softmatch_jax.pipelines.one_class import Encodings, Found
 from softmatch_jax.pipelines.scoring import best_of_each_prompt, map_scores
 from softmatch_jax.pipelines.softmatcher import Softmatcher
 from softmatch_jax.prompting import Annotation, Prompt, prompts_from_points, unpool_map
@@ -78,8 +78,7 @@ class GfSam:
     @property
     def settings(self) -> Mapping[str, Any]:
         """Models and all settings."""
-        shared = asdict(self.matcher.config)
-        return settings_of(self.matcher, {"patches": MOST_PATCHES, **asdict(self.config), "pipeline": shared})
+        return baseline_settings(self.matcher, asdict(self.config))
 
     def __call__(
         self, target: Image, references: Sequence[tuple[Image, Annotation]], *, key: jax.Array
@@ -94,7 +93,7 @@ class GfSam:
             return Found(nothing, True, "no part of the target is more like the object than its surroundings")
         prompts = prompts_from_points(scene.centres[places])
         generator = self.matcher.masks
-        prior = None if generator.promptable else scene.prior(self.matcher.config.decision)
+        prior = prior_for(self.matcher, scene)
         proposals = _one_each(generator.decode(encoded.embedding, prompts, prior=prior), scene, maps)
         if not len(proposals):
             return Found(nothing, True, "no point was answered by a mask")

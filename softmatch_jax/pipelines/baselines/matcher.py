@@ -17,8 +17,8 @@ from softmatch_jax._types import Image
 from softmatch_jax.models import Proposals
 from softmatch_jax.pipelines.baselines.correspondence import centres_of, match_patches, subsets, trim
 from softmatch_jax.pipelines.baselines.rasters import holds, patch_shares, union
-from softmatch_jax.pipelines.baselines.scenes import MOST_PATCHES, Scene, look
-from softmatch_jax.pipelines.one_class import Encodings, Found, settings_of
+from softmatch_jax.pipelines.baselines.scenes import Scene, baseline_settings, look, prior_for
+from softmatch_jax.pipelines.one_class import Encodings, Found
 from softmatch_jax.pipelines.softmatcher import Softmatcher
 from softmatch_jax.prompting import Annotation, Prompt
 
@@ -160,8 +160,7 @@ class Matcher:
     @property
     def settings(self) -> Mapping[str, Any]:
         """Models and all settings."""
-        shared = asdict(self.matcher.config)
-        return settings_of(self.matcher, {"patches": MOST_PATCHES, **asdict(self.config), "pipeline": shared})
+        return baseline_settings(self.matcher, asdict(self.config))
 
     def __call__(
         self, target: Image, references: Sequence[tuple[Image, Annotation]], *, key: jax.Array
@@ -178,7 +177,7 @@ class Matcher:
             for subset in subsets(len(centres), config.sizes)
         ]
         generator = self.matcher.masks
-        prior = None if generator.promptable else scene.prior(self.matcher.config.decision)
+        prior = prior_for(self.matcher, scene)
         proposals = generator.decode(encoded.embedding, prompts, prior=prior)
         inside = patch_shares(proposals, scene.grid) > 1e-6
         some = np.flatnonzero(inside.any(axis=1))

@@ -13,8 +13,8 @@ from softmatch_jax._checks import InputError
 from softmatch_jax._types import Image, Map, Mask
 from softmatch_jax.models import MaskGenerator
 from softmatch_jax.pipelines.baselines.rasters import union
-from softmatch_jax.pipelines.baselines.scenes import MOST_PATCHES, look
-from softmatch_jax.pipelines.one_class import Encodings, Found, settings_of
+from softmatch_jax.pipelines.baselines.scenes import baseline_settings, look, prior_for
+from softmatch_jax.pipelines.one_class import Encodings, Found
 from softmatch_jax.pipelines.reference import Encoded
 from softmatch_jax.pipelines.softmatcher import Softmatcher
 from softmatch_jax.prompting import Annotation, Prompt, bounding_box
@@ -99,8 +99,7 @@ class PerSam:
     @property
     def settings(self) -> Mapping[str, Any]:
         """Models and all settings."""
-        shared = asdict(self.matcher.config)
-        return settings_of(self.matcher, {"patches": MOST_PATCHES, **asdict(self.config), "pipeline": shared})
+        return baseline_settings(self.matcher, asdict(self.config))
 
     def __call__(
         self, target: Image, references: Sequence[tuple[Image, Annotation]], *, key: jax.Array
@@ -111,7 +110,7 @@ class PerSam:
         score = scene.likeness
         ends = scene.centres[[int(np.argmax(score)), int(np.argmin(score))]]
         generator = self.matcher.masks
-        prior = None if generator.promptable else scene.prior(self.matcher.config.decision)
+        prior = prior_for(self.matcher, scene)
         prompt = Prompt(ends, np.array([True, False]))
         mask = cascade(generator, encoded, prompt, rounds=self.config.rounds, prior=prior)
         return Found(mask, not mask.any(), None if mask.any() else "the point was answered by no mask")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from softmatch_jax._types import Map
 from softmatch_jax.models import PatchFeatures
 from softmatch_jax.pipelines.config import DecisionConfig
 from softmatch_jax.pipelines.match_step import cut_step, picture_moments
+from softmatch_jax.pipelines.one_class import settings_of
 from softmatch_jax.pipelines.proposing import patch_logits, probability_map
 from softmatch_jax.pipelines.reference import Encoded, Reference
 from softmatch_jax.pipelines.softmatcher import Softmatcher
@@ -77,6 +79,16 @@ class Scene:
         area, factor = jnp.full(1, self.area, jnp.float32), jnp.float32(decision.size_factor)
         made, cut = jax.tree.map(lambda leaf: leaf[0], jax.device_get(cut_step(found, usable, area, factor)))
         return probability_map(patch_logits(made, cut, self.grid, sharpness=decision.sharpness), self.grid)
+
+
+def prior_for(matcher: Softmatcher, scene: Scene) -> Map | None:
+    """The likeness as a prior, where the mask generator needs one."""
+    return None if matcher.masks.promptable else scene.prior(matcher.config.decision)
+
+
+def baseline_settings(matcher: Softmatcher, own: Mapping[str, Any]) -> Mapping[str, Any]:
+    """All that decides a baseline's results: its own settings, those of the pipeline, and the models."""
+    return settings_of(matcher, {"patches": MOST_PATCHES, **own, "pipeline": asdict(matcher.config)})
 
 
 def look(matcher: Softmatcher, references: Sequence[Reference], target: Encoded) -> Scene:
