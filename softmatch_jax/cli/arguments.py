@@ -21,6 +21,7 @@ from softmatch_jax.pipelines.config import ModelsConfig, SoftmatcherConfig
 REFERENCE_OPTIONS = tuple("--" + field.name.replace("_", "-") for field in fields(ReferenceConfig))
 """Options that describe a reference; each takes one value."""
 
+_OF_EMBEDDED = ("--stride", "--embedded-masks", "--embedded-features")
 _OF_FOUNDATION = (
     "--variant",
     "--text",
@@ -173,14 +174,22 @@ def check_options(backend: str, words: Sequence[str]) -> None:
     end = words.index("--") if "--" in words else len(words)
     given = [word.partition("=")[0].replace("_", "-") for word in words[:end]]
     if backend != "embedded":
-        if "--stride" in given:
-            raise InputError(
-                "--stride has no effect on the foundation models; expected --backend embedded with it (or "
-                "leave --stride out)."
-            )
+        for option in given:
+            if option in _OF_EMBEDDED:
+                raise InputError(
+                    f"{option} has no effect on the foundation models; expected --backend embedded with it "
+                    f"(or leave {option} out)."
+                )
         return
+    if "--stride" in given and _last_value("--embedded-features", words[:end]) == "tiny":
+        raise InputError(
+            "--stride has no effect on the features of the small SAM; expected --embedded-features "
+            "descriptor or joined with it (or leave --stride out)."
+        )
+    # A generator that takes points is prompted with scribbles, whichever back-end it belongs to.
+    prompted = _last_value("--embedded-masks", words[:end]) in ("tiny", "both")
     for option in given:
-        if option in _OF_FOUNDATION or option.startswith("--completion."):
+        if option in _OF_FOUNDATION or (option.startswith("--completion.") and not prompted):
             raise InputError(
                 f"{option} has no effect on the embedded models; expected --backend foundation with it (or "
                 f"leave {option} out)."

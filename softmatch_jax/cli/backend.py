@@ -18,6 +18,7 @@ from softmatch_jax.pipelines import (
     Softmatcher,
     SoftmatcherConfig,
 )
+from softmatch_jax.pipelines.embedded import EmbeddedFeatures, EmbeddedMasks
 
 _PATCH = 14  # side of the patches of every DINOv2
 _CACHE_WARNING = "Features cannot be stored"
@@ -33,6 +34,14 @@ class PipelineOptions(Protocol):
     @property
     def stride(self) -> int:
         """Distance between patches of the embedded descriptor."""
+
+    @property
+    def embedded_masks(self) -> EmbeddedMasks:
+        """What makes masks with the embedded models."""
+
+    @property
+    def embedded_features(self) -> EmbeddedFeatures:
+        """What is matched with the embedded models."""
 
     @property
     def quiet(self) -> bool:
@@ -146,7 +155,12 @@ def load_matcher(config: PipelineOptions, texts: Mapping[str, str], stream: Text
         completion=config.completion,
     )
     if config.backend == "embedded":
-        return Softmatcher.embedded(settings, stride=config.stride)
+        return Softmatcher.embedded(
+            settings,
+            stride=config.stride,
+            masks=config.embedded_masks,
+            features=config.embedded_features,
+        )
     models = config.models
     if stream is not None and stream.isatty() and not config.quiet:
         names = filter(None, (models.features, models.masks, models.text_model))

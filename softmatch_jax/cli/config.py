@@ -19,6 +19,7 @@ from softmatch_jax.pipelines.config import (
     ModelsConfig,
     PromptingConfig,
 )
+from softmatch_jax.pipelines.embedded import EmbeddedFeatures, EmbeddedMasks
 
 DEFAULT_CLASS = "object"
 
@@ -167,10 +168,14 @@ class SegmentConfig:
     Attributes:
         targets: Pictures to segment: files, folders, or patterns such as 'photos/*.jpg'.
         output: Folder for the results; made if it does not exist.
-        backend: embedded needs no weights; foundation is DINOv2 and SAM, with other defaults for the
+        backend: embedded needs no downloads; foundation is DINOv2 and SAM, with other defaults for the
             settings below (add --help to see them).
         stride: With embedded, distance between patches in pixels of a picture whose longer side is 448:
             larger is quicker and coarser.
+        embedded_masks: With embedded, what makes masks: grabcut, tiny (a small SAM that comes with this
+            package), or both, whose masks compete.
+        embedded_features: With embedded, what is compared: descriptor (colours and gradients), tiny (what
+            the small SAM sees), or joined, both side by side.
         variant: With foundation, clusters has settings after the paper's Fig. 1, graph after GF-SAM; both
             with the object contrasted with its surroundings and with bars of our own, none of them tuned
             on public weights yet.
@@ -202,6 +207,8 @@ class SegmentConfig:
     output: Annotated[Path, conf.arg(aliases=("-o",), metavar="FOLDER")]
     backend: Backend = "embedded"
     stride: int = 4
+    embedded_masks: EmbeddedMasks = "grabcut"
+    embedded_features: EmbeddedFeatures = "descriptor"
     variant: Variant = "clusters"
     text: _Texts = ()
     recursive: _Flag = False

@@ -13,6 +13,7 @@ from tyro import conf
 
 from softmatch_jax.cli.config import Backend, ModelOptions, Variant
 from softmatch_jax.pipelines.config import CompletionConfig, DecisionConfig, MatchingConfig, PromptingConfig
+from softmatch_jax.pipelines.embedded import EmbeddedFeatures, EmbeddedMasks
 
 DataSet: TypeAlias = Literal["folder", "fss1000", "pascal5i", "coco20i", "perseg", "bsds500"]
 SamplingChoice: TypeAlias = Literal["published", "corrected"]
@@ -70,10 +71,14 @@ class EvaluateConfig:
         overwrite: Replace the runs that are in the way.
         json: Print the results as JSON, and nothing else, on standard output.
         quiet: Show no progress.
-        backend: embedded needs no weights; foundation is DINOv2 and SAM, with other defaults for the settings
-            below (add --help to see them).
+        backend: embedded needs no downloads; foundation is DINOv2 and SAM, with other defaults for the
+            settings below (add --help to see them).
         stride: With embedded, distance between patches in pixels of a picture whose longer side is 448:
             larger is quicker and coarser (hungarian, sinkhorn and the other dense methods want 8 or more).
+        embedded_masks: With embedded, what makes masks: grabcut, tiny (a small SAM that comes with this
+            package), or both, whose masks compete.
+        embedded_features: With embedded, what is compared: descriptor (colours and gradients), tiny (what the
+            small SAM sees), or joined, both side by side.
         variant: With foundation, clusters has settings after the paper's Fig. 1, graph after GF-SAM.
         models: With foundation, which models, and how they run.
         matching: How features are compared; the method is that of --method.
@@ -119,6 +124,8 @@ class EvaluateConfig:
     quiet: _Flag = False
     backend: Backend = "embedded"
     stride: int = 4
+    embedded_masks: EmbeddedMasks = "grabcut"
+    embedded_features: EmbeddedFeatures = "descriptor"
     variant: Variant = "clusters"
     models: Annotated[ModelOptions, conf.OmitArgPrefixes] = field(default_factory=ModelOptions)
     matching: MatchingConfig = field(default_factory=MatchingConfig)

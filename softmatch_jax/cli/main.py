@@ -13,7 +13,7 @@ from softmatch_jax import __version__
 from softmatch_jax._checks import InputError
 
 _USAGE = """\
-usage: softmatch [-h] [--version] {segment,evaluate,compare,merge,data,models,demo} ...
+usage: softmatch [-h] [--version] {segment,evaluate,compare,merge,train,data,models,demo} ...
 
 Show one example, get the same kind of object in every other picture.
 
@@ -21,6 +21,7 @@ Show one example, get the same kind of object in every other picture.
   evaluate   Measure methods on a data set, or on a folder of pictures and masks.
   compare    Compare two evaluations, episode by episode.
   merge      Put the results of shards together.
+  train      Train a small segmenter, and export its weights.
   data       Prepare and check the papers' data sets.
   models     List, fetch and verify the weights of public models.
   demo       See it work on two photographs; no files are needed.
@@ -39,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0 when all went well, 1 when a target failed or a model is damaged, 2 when something the user gave
-        cannot be used, 130 when interrupted, 141 when standard output was closed early. Faults of ours
-        raise.
+        cannot be used, 130 when interrupted, 141 when standard output was closed early, 143 when SIGTERM
+        ended a training that then saved its state. Faults of ours raise.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -64,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _continuation(words: Sequence[str]) -> str:
     """How to go on after an interruption."""
+    if list(words[:2]) == ["train", "sam"]:
+        return "; what was saved is kept: give the same command with --resume to continue."
     things = {"segment": "targets", "evaluate": "episodes"}
     if not words or words[0] not in things:
         return "."
@@ -85,6 +88,7 @@ def _dispatch(words: Sequence[str]) -> int:
         "evaluate": _evaluate,
         "compare": _compare,
         "merge": _merge,
+        "train": _train,
         "data": _data,
         "models": _models,
         "demo": _demo,
@@ -134,6 +138,12 @@ def _merge(words: Sequence[str]) -> int:
     from softmatch_jax.cli.merge import run_merge
 
     return run_merge(words)
+
+
+def _train(words: Sequence[str]) -> int:
+    from softmatch_jax.cli.train import run_train
+
+    return run_train(words)
 
 
 def _data(words: Sequence[str]) -> int:

@@ -18,6 +18,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+import safetensors
+
 from softmatch_jax._checks import InputError
 from softmatch_jax.models.optional import require
 
@@ -217,8 +219,7 @@ def read_tensors(checkpoint: Checkpoint, *, prefix: str | tuple[str, ...] = "") 
 def read_safetensors(path: Path, prefix: str | tuple[str, ...] = "") -> dict[str, Any]:
     """The tensors of one safetensors file; see :func:`read_tensors`."""
     require("torch")
-    safetensors = require("safetensors")
-    _head(path)
+    check_head(path)
     try:
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:
             names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118  (no mapping)
@@ -229,7 +230,7 @@ def read_safetensors(path: Path, prefix: str | tuple[str, ...] = "") -> dict[str
 
 def _read_pickled(path: Path, prefix: str | tuple[str, ...]) -> dict[str, Any]:
     torch = require("torch")
-    head = _head(path)
+    head = check_head(path)
     if not head.startswith((_ZIP, _PICKLE)):
         raise InputError(f"{path} was not written by torch.save; expected a .pth file of tensors ({_AGAIN}).")
     try:
@@ -271,7 +272,7 @@ def _state_dict(loaded: Any) -> dict[str, Any]:
     return named
 
 
-def _head(path: Path) -> bytes:
+def check_head(path: Path) -> bytes:
     """The first bytes of a weight file.
 
     Raises:

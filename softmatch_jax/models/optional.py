@@ -8,17 +8,21 @@ from typing import Any
 from softmatch_jax._checks import InputError
 
 EXTRAS = {
-    "flax": "foundation",
     "huggingface_hub": "foundation",
-    "safetensors": "foundation",
+    "optax": "train",
+    "orbax": "train",
     "torch": "foundation",
     "transformers": "foundation",
 }
 """Which extra of this package brings which import."""
 
 
-def require(module: str) -> Any:
+def require(module: str, extra: str | None = None) -> Any:
     """Imports ``module``, for instance ``"torch"`` or ``"safetensors.numpy"``, and returns it.
+
+    Args:
+        module: Its name.
+        extra: Which extra to name where several bring it; that of ``EXTRAS`` by default.
 
     Raises:
         InputError: It is not installed; the message names the extra. An installed module that fails to
@@ -30,8 +34,9 @@ def require(module: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != top:
             raise
-        extra = EXTRAS[top]
+        extra = extra or EXTRAS[top]
+        needing = "training needs" if extra == "train" else f"the {extra} models need"
         raise InputError(
-            f"The package {top} is not installed, which the {extra} models need; install it with "
+            f"The package {top} is not installed, which {needing}; install it with "
             f"pip install 'softmatch-jax[{extra}]'."
         ) from None

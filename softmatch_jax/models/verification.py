@@ -66,8 +66,7 @@ def verify(checkpoint: Checkpoint) -> list[Finding]:
     Raises:
         InputError: A package that reads the files is not installed.
     """
-    for package in ("torch", "safetensors", "flax"):
-        require(package)
+    require("torch")
     findings: list[Finding] = []
     for path, check, run in _checks(checkpoint):
         try:

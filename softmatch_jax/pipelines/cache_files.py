@@ -15,9 +15,9 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import safetensors.numpy
 
 from softmatch_jax._checks import InputError
 
@@ -71,11 +71,10 @@ class CacheFiles:
             neither is taken for the other.
 
     Raises:
-        InputError: ``folder``, or what it lies in, is a file; safetensors is not installed.
+        InputError: ``folder``, or what it lies in, is a file.
     """
 
     def __init__(self, folder: Path, limit: int | None, half: bool) -> None:
-        _safetensors()
         self._folder = folder.absolute()
         there = next(p for p in (self._folder, *self._folder.parents) if os.path.lexists(p) or p == p.parent)
         if not os.path.isdir(there):
@@ -198,7 +197,7 @@ def _encode(key: str, arrays: Mapping[str, np.ndarray], half: bool) -> bytes:
     types = {name: array.dtype.name for name, array in arrays.items()}
     metadata = {"format": _FORMAT, "key": key, "half": str(half), "types": json.dumps(types)}
     metadata["digest"] = _digest(metadata, stored)
-    return _safetensors().save(stored, metadata)
+    return safetensors.numpy.save(stored, metadata)
 
 
 def _decode(key: str, data: bytes, half: bool) -> dict[str, np.ndarray]:
@@ -209,7 +208,7 @@ def _decode(key: str, data: bytes, half: bool) -> dict[str, np.ndarray]:
         metadata = header["__metadata__"]
         if (metadata["format"], metadata["key"], metadata["half"]) != (_FORMAT, key, str(half)):
             raise DamagedEntryError("The file is of another version or another entry.")
-        stored = _safetensors().load(data)
+        stored = safetensors.numpy.load(data)
         if metadata.pop("digest") != _digest(metadata, stored):
             raise DamagedEntryError("The values are not those that were written.")
         types = json.loads(metadata["types"])
@@ -238,11 +237,3 @@ def _digest(metadata: Mapping[str, str], stored: Mapping[str, np.ndarray]) -> st
     for name in sorted(stored):
         digest.update(stored[name].reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
-
-
-def _safetensors() -> Any:
-    """The module ``safetensors.numpy``."""
-    # Here, since the folder of models brings JAX, for which the settings of a cache need not wait.
-    from softmatch_jax.models.optional import require
-
-    return require("safetensors.numpy")

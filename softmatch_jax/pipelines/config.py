@@ -29,6 +29,7 @@ Sampler = Literal["top_k", "multinomial"]
 Prompts = Literal["clusters", "points"]
 Grouping = Literal["overlap", "graph"]
 Instances = Literal["components", "groups"]
+Runtime = Literal["jax", "torch"]
 
 
 def _check_choice(owner: str, value: str, choices: object) -> None:
@@ -215,7 +216,8 @@ class ModelsConfig:
         fit: stretch brings pictures to a square, as the papers do; aspect keeps their shape.
         layer: DINOv2's layer that features are taken from, counted from the end when negative.
         norm: Apply DINOv2's last LayerNorm.
-        device: Where the encoders run: auto, cpu, cuda, cuda:N or mps.
+        runtime: What runs SAM's image encoder: jax, or torch. DINOv2 and CLIP run in torch.
+        device: Where the encoders run: auto, cpu, cuda, cuda:N, or with torch alone mps.
         dtype: Their precision: auto (half on a GPU), float32, float16 or bfloat16.
         offline: Look for models on this machine only.
         cache: Folder that remembers what the encoders made of pictures; in memory only when left out.
@@ -236,6 +238,7 @@ class ModelsConfig:
     fit: Literal["stretch", "aspect"] = "stretch"
     layer: int = -1
     norm: bool = True
+    runtime: Runtime = "jax"
     device: str = "auto"
     dtype: str = "auto"
     offline: bool = False
@@ -245,6 +248,7 @@ class ModelsConfig:
     chunk: int | None = None
 
     def __post_init__(self) -> None:
+        _check_choice("models.runtime", self.runtime, Runtime)
         for name in ("cache_limit_mb", "chunk"):
             if getattr(self, name) is not None:
                 check_positive(f"models.{name}", getattr(self, name))

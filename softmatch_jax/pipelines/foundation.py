@@ -36,12 +36,16 @@ def load_models(config: ModelsConfig) -> FoundationModels:
         InputError: A package of the extra ``foundation`` is missing, the device, the precision or the
             folder of the cache cannot be used, or a model cannot be found, is damaged, or is of another kind.
     """
-    for package in ("torch", "transformers", "safetensors", "flax"):
+    for package in ("torch", "transformers"):
         require(package)
     # Modules of models are imported where they are needed: they are made of torch and flax.
     from softmatch_jax.models.preprocessing import pick_device, pick_dtype
 
     pick_dtype(config.dtype, pick_device(config.device))
+    if config.runtime == "jax":
+        from softmatch_jax.models.sam.jax_devices import pick_jax_device, pick_jax_dtype
+
+        pick_jax_dtype(config.dtype, pick_jax_device(config.device))
     limit = None if config.cache_limit_mb is None else config.cache_limit_mb * _MEGABYTE
     cache = FeatureCache(CacheConfig(folder=config.cache, half=config.cache_half, disk_bytes=limit))
     _find_checkpoints(config)
@@ -90,7 +94,9 @@ def _load_features(config: ModelsConfig) -> FeatureExtractor:
 def _load_masks(config: ModelsConfig) -> MaskGenerator:
     from softmatch_jax.models.sam.generator import SamGeneratorConfig, SamMaskGenerator
 
-    settings = SamGeneratorConfig(device=config.device, dtype=config.dtype, chunk=config.chunk)
+    settings = SamGeneratorConfig(
+        runtime=config.runtime, device=config.device, dtype=config.dtype, chunk=config.chunk
+    )
     return SamMaskGenerator.load(config.masks, config=settings, **_source(config, config.masks_revision))
 
 

@@ -13,17 +13,11 @@ import numpy as np
 
 from softmatch_jax._checks import InputError, check_image
 from softmatch_jax._types import Image, Mask
-from softmatch_jax.models import (
-    DenseDescriptor,
-    DescriptorConfig,
-    FeatureExtractor,
-    GrabCut,
-    MaskGenerator,
-    Storable,
-)
+from softmatch_jax.models import FeatureExtractor, MaskGenerator, Storable
 from softmatch_jax.pipelines.clock import Clock
 from softmatch_jax.pipelines.completing import complete_mask
 from softmatch_jax.pipelines.config import DecisionConfig, ModelsConfig, SoftmatcherConfig
+from softmatch_jax.pipelines.embedded import EmbeddedFeatures, EmbeddedMasks, embedded_models
 from softmatch_jax.pipelines.encoding import cached_embedding, cached_features
 from softmatch_jax.pipelines.feature_cache import FeatureCache
 from softmatch_jax.pipelines.foundation import load_models
@@ -65,19 +59,32 @@ class Softmatcher:
     cache: FeatureCache | None = None
 
     @classmethod
-    def embedded(cls, config: SoftmatcherConfig | None = None, *, stride: int = 4) -> Softmatcher:
-        """The pair that needs no weights: a dense colour and gradient descriptor, and GrabCut.
+    def embedded(
+        cls,
+        config: SoftmatcherConfig | None = None,
+        *,
+        stride: int = 4,
+        masks: EmbeddedMasks = "grabcut",
+        features: EmbeddedFeatures = "descriptor",
+    ) -> Softmatcher:
+        """The models that come with the package, so that nothing is to be downloaded.
+
+        By default these are a dense colour and gradient descriptor, and GrabCut, which have no weights.
 
         Args:
             config: Settings; those of :class:`SoftmatcherConfig` when ``None``.
-            stride: Distance between patches, in pixels of a picture whose longer side is 448, which it
-                divides.
+            stride: Distance between patches of the descriptor, in pixels of a picture whose longer side is
+                448, which it divides.
+            masks: What makes masks: grabcut, tiny (a small SAM), or both, whose masks compete.
+            features: What is matched: descriptor, tiny (features of the small SAM), or joined, both side by
+                side.
 
         Raises:
-            InputError: ``stride`` does not divide 448.
+            InputError: ``stride`` does not divide 448, there is no such model, or the weights of the small
+                SAM are missing or altered.
         """
-        descriptor = DenseDescriptor(DescriptorConfig(stride=stride))
-        return cls(descriptor, GrabCut(), config or SoftmatcherConfig())
+        extractor, generator = embedded_models(stride=stride, masks=masks, features=features)
+        return cls(extractor, generator, config or SoftmatcherConfig())
 
     @classmethod
     def foundation(

@@ -42,7 +42,7 @@ def picture(mask: np.ndarray, seed: int, colour=(210, 40, 40)) -> np.ndarray:
 def small_model(monkeypatch):
     """Pictures are described at a quarter of the usual size, to compile and run in a tenth of the time."""
 
-    def embedded(config, *, stride=4):
+    def embedded(config, **models):
         return Softmatcher(DenseDescriptor(DescriptorConfig(longest=128)), GrabCut(), config)
 
     monkeypatch.setattr(Softmatcher, "embedded", embedded)

@@ -169,6 +169,14 @@ def test_the_bounds_are_parsed():
     assert (models_of().cache_limit_mb, models_of().chunk) == (None, None)
 
 
+def test_the_runtime_is_parsed(capsys, monkeypatch):
+    assert (models_of().runtime, models_of("--runtime", "torch").runtime) == ("jax", "torch")
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as caught:
+        models_of("--runtime", "onnx")
+    assert caught.value.code == 2 and "--runtime" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "words, text",
     [

@@ -17,8 +17,7 @@ ROOT = Path(optional.__file__).resolve().parents[2]
 def test_what_is_there_is_imported():
     torch = pytest.importorskip("torch")
     assert require("torch") is torch
-    pytest.importorskip("safetensors")
-    assert require("safetensors.numpy") is importlib.import_module("safetensors.numpy")
+    assert require("torch.nn") is importlib.import_module("torch.nn")
 
 
 @pytest.mark.parametrize("package", EXTRAS)
@@ -33,10 +32,10 @@ def test_what_is_missing_is_asked_for_by_its_extra(package, monkeypatch):
 
 
 def test_a_package_that_was_hidden(monkeypatch):
-    monkeypatch.setitem(sys.modules, "safetensors", None)
-    monkeypatch.delitem(sys.modules, "safetensors.numpy", raising=False)
-    with pytest.raises(InputError, match=r"safetensors is not installed.*\[foundation\]"):
-        require("safetensors.numpy")
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    monkeypatch.delitem(sys.modules, "transformers.utils", raising=False)
+    with pytest.raises(InputError, match=r"transformers is not installed.*\[foundation\]"):
+        require("transformers.utils")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@ from __future__ import annotations
 import errno
 import io
 import os
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -314,16 +313,6 @@ def test_a_folder_that_is_a_file(tmp_path):
         with pytest.raises(InputError, match=f"{named} is not a folder"):
             FeatureCache(CacheConfig(folder=folder))
     assert file.read_text() == "here"
-
-
-def test_without_safetensors_a_folder_is_refused_and_memory_works(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "safetensors", None)
-    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
-    with pytest.raises(InputError, match=r"safetensors is not installed.*softmatch-jax\[foundation\]"):
-        FeatureCache(CacheConfig(folder=tmp_path))
-    cache = FeatureCache()
-    cache.put(KEY, arrays())
-    assert same(cache.get(KEY), arrays())
 
 
 # The bound on the folder

@@ -117,7 +117,18 @@ def test_settings_reach_the_models(folders):
     assert (config.size, config.fit, config.layer, config.norm) == (56, "aspect", 0, False)
     assert loaded.text is None and loaded.features.grid((40, 80)).shape == (4, 4)
     assert "bfloat16" in loaded.masks.name and "bfloat16" in loaded.features.name
-    assert loaded.masks.config.chunk is None
+    assert (loaded.masks.config.chunk, loaded.masks.config.runtime) == (None, "jax")
+
+
+def test_the_runtime_reaches_sam(folders, picture):
+    models = {"features": folders["features"], "masks": folders["masks"]}
+    one, two = (
+        load_models(ModelsConfig(size=56, device="cpu", runtime=runtime, **models)).masks
+        for runtime in ("jax", "torch")
+    )
+    assert two.config.runtime == "torch" and one.name == two.name
+    rows = [np.asarray(each.encode(picture[0]).rows) for each in (one, two)]
+    assert np.abs(rows[0] - rows[1]).max() <= 1e-5 * np.ptp(rows[1])
 
 
 def test_bounds_reach_the_decoder_and_the_cache(folders, matcher, picture, lenient, tmp_path):
@@ -148,7 +159,7 @@ def test_the_defaults_go_with_the_models(folders):
     assert made.config == SoftmatcherConfig.foundation() and made.cache is not None
 
 
-@pytest.mark.parametrize("package", ["torch", "transformers", "safetensors", "flax"])
+@pytest.mark.parametrize("package", ["torch", "transformers"])
 def test_a_missing_package_is_named_with_its_extra(package, folders, monkeypatch):
     real = optional.importlib.import_module
 
@@ -168,6 +179,7 @@ def test_a_missing_package_is_named_with_its_extra(package, folders, monkeypatch
         ({"text_model": "./nowhere"}, "nowhere was not found"),
         ({"masks_revision": "main"}, "where there are no revisions"),
         ({"device": "gpu"}, "The device is 'gpu'"),
+        ({"device": "gpu", "runtime": "torch"}, "The device is 'gpu'"),
         ({"dtype": "half"}, "The dtype is 'half'"),
         ({"cache": __file__}, "is not a folder"),
     ],
@@ -180,6 +192,21 @@ def test_all_is_looked_at_before_a_model_is_read(folders, monkeypatch, changes, 
     monkeypatch.setattr("softmatch_jax.models.dinov2.Dinov2.load", read)
     with pytest.raises(InputError, match=message):
         Softmatcher.foundation(**{**folders, **changes})
+
+
+def test_the_device_of_jax_is_looked_at_too(folders, monkeypatch):
+    """One that torch alone knows."""
+    import torch
+
+    def read(*args, **kwargs):
+        raise AssertionError("a model is read")
+
+    monkeypatch.setattr("softmatch_jax.models.dinov2.Dinov2.load", read)
+    monkeypatch.setattr("softmatch_jax.models.preprocessing.pick_device", lambda device: torch.device("cpu"))
+    with pytest.raises(InputError, match=r"'mps', which JAX does not have; .*runtime torch"):
+        Softmatcher.foundation(**folders, device="mps")
+    with pytest.raises(AssertionError, match="a model is read"):
+        Softmatcher.foundation(**folders, device="mps", runtime="torch")
 
 
 def test_a_model_that_is_not_there_is_one_sentence(folders, tmp_path):

@@ -8,6 +8,9 @@ from typing import Any
 
 from softmatch_jax._checks import InputError, check_positive
 
+RASTER_CHANNELS = 7
+"""Maps that a prompt of the tiny model is drawn as; see ``prompt_rasters``."""
+
 _PUBLISHED = "SAM ViT-B, ViT-L and ViT-H"
 # Settings of transformers' configuration that the code here takes for granted.
 _FIXED: dict[str, dict[str, Any]] = {
@@ -22,6 +25,29 @@ _FIXED: dict[str, dict[str, Any]] = {
     "prompt_encoder_config": {"hidden_act": "gelu", "layer_norm_eps": 1e-6, "num_point_embeddings": 4},
     "mask_decoder_config": {"hidden_act": "relu"},
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class StemConfig:
+    """Convolutional stages in front of the transformer blocks of a small image encoder.
+
+    Attributes:
+        dims: Channels of the stages at strides 4 and 8.
+        depths: Blocks of each stage.
+        side: Cells along the side of the largest grid, at stride 16, that the transformer blocks see.
+    """
+
+    dims: tuple[int, int] = (48, 96)
+    depths: tuple[int, int] = (2, 3)
+    side: int = 16
+
+    def __post_init__(self) -> None:
+        for name in ("dims", "depths"):
+            values = tuple(getattr(self, name))
+            object.__setattr__(self, name, values)
+            if len(values) != 2 or min(values) < 1:
+                raise InputError(f"StemConfig.{name} is {values}; expected two positive numbers.")
+        check_positive("StemConfig.side", self.side)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +75,11 @@ class SamConfig:
         encoder_mlp_dim: Hidden units of its MLPs.
         encoder_window: Side of the windows that most of its blocks attend within, in patches.
         global_attention: Indices of the blocks that attend to the whole picture.
+        upscale_dims: Channels of the image embedding at twice and at four times its side; a quarter and an
+            eighth of ``dim`` when ``None``, which is SAM.
+        refinements: Dilations of convolutions at twice the side, which SAM does not have.
+        raster_channels: Maps that a prompt is drawn as for the mask path: 1 is SAM, a mask's logits.
+        stem: Stages in front of the encoder's blocks; none is SAM, whose patches are cut at once.
 
     Raises:
         InputError: The sizes do not fit together.
@@ -73,11 +104,15 @@ class SamConfig:
     encoder_mlp_dim: int = 3072
     encoder_window: int = 14
     global_attention: tuple[int, ...] = (2, 5, 8, 11)
+    upscale_dims: tuple[int, int] | None = None
+    refinements: tuple[int, ...] = ()
+    raster_channels: int = 1
+    stem: StemConfig | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "global_attention", tuple(self.global_attention))
         for name, value in vars(self).items():
-            if name != "global_attention":
+            if name not in ("global_attention", "upscale_dims", "refinements", "stem"):
                 check_positive(f"SamConfig.{name}", value)
         for name, whole, parts in (
             ("dim by 8", self.dim, 8),
@@ -90,6 +125,11 @@ class SamConfig:
                 raise InputError(f"SamConfig divides {name}, but {whole} is not a multiple of {parts}.")
         if self.iou_depth < 2:
             raise InputError(f"SamConfig.iou_depth is {self.iou_depth}; expected at least 2 layers.")
+        if self.stem is not None and self.image_size != 16 * self.embedding_size:
+            raise InputError(
+                f"SamConfig has image_size {self.image_size} and embedding_size {self.embedding_size}; "
+                "expected 16 times as many pixels, which is the stride behind a stem."
+            )
         if not all(0 <= index < self.encoder_depth for index in self.global_attention):
             raise InputError(
                 f"SamConfig.global_attention is {self.global_attention}; expected indices of the "
@@ -122,6 +162,49 @@ class SamConfig:
             encoder_mlp_dim=5120,
             global_attention=(7, 15, 23, 31),
         )
+
+    @classmethod
+    def tiny(cls, image_size: int = 256) -> SamConfig:
+        """The small model that comes with this package; its weights serve every ``image_size`` up to 256.
+
+        Prompts are also drawn as maps (see ``prompt_rasters``).
+
+        Args:
+            image_size: Side in pixels of the square that it sees, a multiple of 16.
+
+        Raises:
+            InputError: It is no such side.
+        """
+        stem = StemConfig()
+        if image_size % 16 or not 0 < image_size <= 16 * stem.side:
+            raise InputError(
+                f"image_size is {image_size}; expected a multiple of 16 up to {16 * stem.side}, since the "
+                "tiny model has positions for no more."
+            )
+        return cls(
+            dim=128,
+            heads=4,
+            mlp_dim=512,
+            iou_hidden=128,
+            image_size=image_size,
+            embedding_size=image_size // 16,
+            mask_in_channels=64,
+            encoder_dim=192,
+            encoder_depth=4,
+            encoder_heads=6,
+            encoder_mlp_dim=576,
+            encoder_window=8,
+            global_attention=(1, 3),
+            upscale_dims=(64, 24),
+            refinements=(1, 2, 4),
+            raster_channels=RASTER_CHANNELS,
+            stem=stem,
+        )
+
+    @property
+    def upscaled(self) -> tuple[int, int]:
+        """Channels of the image embedding at twice and at four times its side."""
+        return self.upscale_dims or (self.dim // 4, self.dim // 8)
 
     @property
     def patch_size(self) -> int:

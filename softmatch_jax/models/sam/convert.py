@@ -1,4 +1,4 @@
-"""SAM's prompt encoder and mask decoder from the weights of transformers or segment-anything.
+"""SAM from the weights of transformers or segment-anything.
 
 The conversion is strict: the model is built without values, and every one of its arrays must be filled
 by exactly one tensor of the right shape. All misfits are reported at once.
@@ -16,12 +16,15 @@ from flax import nnx
 
 from softmatch_jax._checks import InputError
 from softmatch_jax.models.sam.config import SamConfig
+from softmatch_jax.models.sam.image_encoder import ImageEncoder
 from softmatch_jax.models.sam.key_table import (
     ALIASES,
     ENCODER_PREFIX,
     IGNORED,
+    Entry,
     Source,
     decoder_entries,
+    encoder_entries,
     encoder_table,
 )
 from softmatch_jax.models.sam.misfits import compare
@@ -65,11 +68,26 @@ def load_sam(checkpoint: Checkpoint, *, config: SamConfig | None = None) -> Sam:
     Raises:
         InputError: The checkpoint is damaged, of another network, or does not fit its sizes.
     """
-    from softmatch_jax.models.checkpoints import read_tensors
+    from softmatch_jax.models.sam.stored_tensors import stored_tensors
 
     config = config_of(checkpoint) if config is None else config
-    # All of them: names are strict, and tensors of the image encoder are mapped, not read.
-    return convert(read_tensors(checkpoint), config, checkpoint.kind, where=checkpoint.name)
+    # All of them: names are strict, and tensors of the image encoder are not read.
+    return convert(stored_tensors(checkpoint), config, checkpoint.kind, where=checkpoint.name)
+
+
+def load_encoder(
+    checkpoint: Checkpoint, *, config: SamConfig | None = None, dtype: Any = jnp.float32
+) -> ImageEncoder:
+    """The image encoder of a checkpoint; see :func:`convert_encoder`.
+
+    Raises:
+        InputError: The checkpoint is damaged, of another network, or does not fit its sizes.
+    """
+    from softmatch_jax.models.sam.stored_tensors import stored_tensors
+
+    config = config_of(checkpoint) if config is None else config
+    tensors = stored_tensors(checkpoint, prefix=ENCODER_PREFIX[checkpoint.kind])
+    return convert_encoder(tensors, config, checkpoint.kind, dtype=dtype, where=checkpoint.name)
 
 
 def convert(
@@ -90,20 +108,50 @@ def convert(
         InputError: Tensors are missing, unexpected or of another shape (all are named in one message),
             or copies of the position matrix differ.
     """
-    graph, blank = _blank(config)
+    graph, blank = _blank(Sam, config)
     named = _canonical(_without_encoder(tensors, source), where)
     shapes = {name: tuple(tensor.shape) for name, tensor in named.items()}
     compare(_decoder_shapes(config, source), shapes).check(where)
     arrays = {path: np.empty(leaf.shape, np.float32) for path, leaf in blank.items()}
-    entries = decoder_entries(config, source)
-    assert {entry.path for entry in entries} == set(blank)
-    for entry in entries:
+    for entry in _entries(decoder_entries(config, source), blank):
         tensor, array = _as_numpy(named[entry.key]), arrays[entry.path]
         if entry.row is None:
             array[...] = tensor.transpose(entry.axes)
         else:
             array.reshape(-1, array.shape[-1])[entry.row] = tensor[0]
     filled = [(path, leaf.replace(jnp.array(arrays[path], copy=True))) for path, leaf in blank.items()]
+    return nnx.merge(graph, nnx.from_flat_state(filled))
+
+
+def convert_encoder(
+    tensors: Mapping[str, Any],
+    config: SamConfig,
+    source: Source,
+    *,
+    dtype: Any = jnp.float32,
+    where: str = "The checkpoint",
+) -> ImageEncoder:
+    """The image encoder from a checkpoint's tensors, which are read one at a time.
+
+    Args:
+        tensors: NumPy arrays or torch tensors by name, of the image encoder alone.
+        config: The sizes they must have.
+        source: Whose names they bear.
+        dtype: What the blocks compute in. Their matrices are kept in it, all else in float32.
+        where: What the message calls them.
+
+    Raises:
+        InputError: Tensors are missing, unexpected or of another shape (all are named in one message).
+    """
+    graph, blank = _blank(ImageEncoder, config, dtype=jnp.dtype(dtype))
+    entries = _entries(encoder_entries(config, source), blank)
+    expected = {entry.key: entry.shape(blank[entry.path].shape) for entry in entries}
+    compare(expected, {name: tuple(tensor.shape) for name, tensor in tensors.items()}).check(where)
+    filled = []
+    for entry in entries:
+        kind = dtype if entry.path[0] == "layers" and len(entry.axes) == 2 else jnp.float32
+        array = _as_numpy(tensors[entry.key]).transpose(entry.axes)
+        filled.append((entry.path, blank[entry.path].replace(jnp.array(array, kind, copy=True))))
     return nnx.merge(graph, nnx.from_flat_state(filled))
 
 
@@ -137,15 +185,21 @@ def check_keys(
 
 
 @lru_cache(maxsize=8)
-def _blank(config: SamConfig) -> tuple[Any, dict[tuple[Any, ...], Any]]:
-    """The model's structure, and its variables by path with shapes in place of values; not to be changed."""
-    graph, state = nnx.split(nnx.eval_shape(lambda: Sam(config, rngs=nnx.Rngs(0))))
+def _blank(make: Any, config: SamConfig, **settings: Any) -> tuple[Any, dict[tuple[Any, ...], Any]]:
+    """A model's structure, and its variables by path with shapes in place of values; not to be changed."""
+    graph, state = nnx.split(nnx.eval_shape(lambda: make(config, rngs=nnx.Rngs(0), **settings)))
     return graph, dict(nnx.to_flat_state(state))
+
+
+def _entries(entries: list[Entry], blank: Mapping[tuple[Any, ...], Any]) -> list[Entry]:
+    """The entries, once it is certain that they fill the whole model and nothing else."""
+    assert {entry.path for entry in entries} == set(blank)
+    return entries
 
 
 def _decoder_shapes(config: SamConfig, source: Source) -> dict[str, tuple[int, ...]]:
     """Shapes that a checkpoint's tensors must have, by name."""
-    _, blank = _blank(config)
+    _, blank = _blank(Sam, config)
     return {entry.key: entry.shape(blank[entry.path].shape) for entry in decoder_entries(config, source)}
 
 

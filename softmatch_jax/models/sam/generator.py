@@ -28,6 +28,7 @@ from softmatch_jax.models.proposals import Proposals, stability_scores
 from softmatch_jax.models.sam.convert import config_of, load_sam
 from softmatch_jax.models.sam.embedding import SamEmbedding, explain_out_of_memory
 from softmatch_jax.models.sam.fast_decoder import FastDecoder, SharedImage
+from softmatch_jax.models.sam.image_encoder_jax import JaxImageEncoder
 from softmatch_jax.models.sam.image_encoder_torch import TorchImageEncoder
 from softmatch_jax.models.sam.model import Sam
 from softmatch_jax.models.sam.prompt_batch import model_tokens, pad_tokens, padded_length
@@ -36,6 +37,13 @@ from softmatch_jax.models.sam.static_graph import StaticGraph, split
 from softmatch_jax.prompting import Prompt
 
 Masks = Literal["auto", "single", "multiple"]
+Runtime = Literal["jax", "torch"]
+
+ENCODERS: dict[Runtime, type[JaxImageEncoder] | type[TorchImageEncoder]] = {
+    "jax": JaxImageEncoder,
+    "torch": TorchImageEncoder,
+}
+"""What runs the image encoder, by runtime."""
 
 STABILITY_OFFSET = 1.0
 """By how much the threshold is moved either way to see how stable a mask is; segment-anything's value."""
@@ -52,6 +60,8 @@ class SamGeneratorConfig:
         masks: Masks for each prompt. single is the one for prompts that are clear (several points, a box,
             a correction), multiple the three for prompts that are not (a single point), and auto goes by
             the prompt.
+        runtime: What runs the image encoder. jax needs no torch where the weights are safetensors; torch
+            knows mps.
         device: Where the image encoder runs: auto, cpu, cuda, cuda:N or mps.
         dtype: Its precision: auto (half on a GPU), float32, float16 or bfloat16. The decoder is float32.
         chunk: Prompts that the decoder computes together on an accelerator; fewer take less memory. The
@@ -59,15 +69,16 @@ class SamGeneratorConfig:
     """
 
     masks: Masks = "auto"
+    runtime: Runtime = "jax"
     device: str = "auto"
     dtype: str = "auto"
     chunk: int | None = None
 
     def __post_init__(self) -> None:
-        if self.masks not in get_args(Masks):
-            raise InputError(
-                f"SamGeneratorConfig.masks is {self.masks!r}; expected {', '.join(get_args(Masks))}."
-            )
+        for name, choices in (("masks", get_args(Masks)), ("runtime", get_args(Runtime))):
+            value = getattr(self, name)
+            if value not in choices:
+                raise InputError(f"SamGeneratorConfig.{name} is {value!r}; expected {', '.join(choices)}.")
         if self.chunk is not None:
             check_positive("SamGeneratorConfig.chunk", self.chunk)
 
@@ -75,8 +86,8 @@ class SamGeneratorConfig:
 class SamMaskGenerator:
     """The foundation :class:`~softmatch_jax.models.MaskGenerator`.
 
-    The image encoder runs in torch, once a picture; prompt encoder and mask decoder run in JAX. Made by
-    :meth:`load`; threads may share one.
+    The image encoder runs once a picture, in JAX or in torch; prompt encoder and mask decoder run in JAX.
+    Made by :meth:`load`; threads may share one.
 
     Attributes:
         config: Settings.
@@ -122,8 +133,8 @@ class SamMaskGenerator:
         checkpoint = locate(name, revision=revision, offline=offline)
         sizes = config_of(checkpoint)
         sam = load_sam(checkpoint, config=sizes)
-        encoder = TorchImageEncoder.load(checkpoint, sizes, config.device, config.dtype)
-        return cls(sam, encoder, _source(checkpoint, encoder), config)
+        encoder = ENCODERS[config.runtime].load(checkpoint, sizes, config.device, config.dtype)
+        return cls(sam, encoder, _source(checkpoint, encoder.dtype, config.runtime), config)
 
     @property
     def name(self) -> str:
@@ -260,9 +271,14 @@ class SamMaskGenerator:
         return fit_longest(image_size, self._sizes.image_size)
 
 
-def _source(checkpoint: Checkpoint, encoder: TorchImageEncoder) -> str:
-    dtype = str(encoder.model.dtype).removeprefix("torch.")
-    return f"{checkpoint.name}@{checkpoint.revision}, dtype={dtype}, preprocessing={PREPROCESSING}"
+def _source(checkpoint: Checkpoint, dtype: str, runtime: Runtime) -> str:
+    """The checkpoint and how its encoder runs.
+
+    In float32 both runtimes agree to some 1e-6 of the embedding's range, so that one may use what the other
+    has cached. In half precision they round in other places.
+    """
+    half = "" if dtype == "float32" else f", runtime={runtime}"
+    return f"{checkpoint.name}@{checkpoint.revision}, dtype={dtype}{half}, preprocessing={PREPROCESSING}"
 
 
 @partial(jax.jit, static_argnames="graph")

@@ -65,7 +65,7 @@ class TorchImageEncoder:
         compare(expected, {k: tuple(v.shape) for k, v in tensors.items()}).check(checkpoint.name)
         # Without memory of its own until the weights are handed to it.
         with torch.device("meta"):
-            model = require("transformers").SamVisionModel(_vision_config(config))
+            model = require("transformers").SamVisionModel(vision_config(config))
         with explain_out_of_memory(checkpoint.name, "choose dtype bfloat16 or float16, or a smaller model"):
             # Copies, because what was read may be a view of the file.
             state = {
@@ -73,6 +73,11 @@ class TorchImageEncoder:
             }
         model.load_state_dict(state, strict=True, assign=True)
         return cls(checkpoint.name, config, model.eval().requires_grad_(False), place)
+
+    @property
+    def dtype(self) -> str:
+        """Name of the type it computes in."""
+        return str(self.model.dtype).removeprefix("torch.")
 
     def __call__(self, pixels: Float32[np.ndarray, "B 3 H W"]) -> Float[jax.Array, "B hw dim"]:
         """Embeds pictures.
@@ -100,7 +105,7 @@ class TorchImageEncoder:
         return to_jax(rows)
 
 
-def _vision_config(config: SamConfig) -> Any:
+def vision_config(config: SamConfig) -> Any:
     """Transformers' description of the image encoder."""
     return require("transformers").SamVisionConfig(
         hidden_size=config.encoder_dim,

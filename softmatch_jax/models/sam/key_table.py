@@ -45,7 +45,8 @@ class Entry:
 
     Attributes:
         key: Its name there.
-        path: The path of our array in :class:`~softmatch_jax.models.sam.model.Sam`.
+        path: The path of our array in :class:`~softmatch_jax.models.sam.model.Sam`, or in
+            :class:`~softmatch_jax.models.sam.image_encoder.ImageEncoder`.
         axes: ``ours = theirs.transpose(axes)``.
         row: Instead, ``theirs`` is ``[1, dim]`` and becomes this row of ours.
     """
@@ -142,6 +143,23 @@ def _mlp(theirs: str, ours: str, depth: int, hugging: bool) -> Iterator[tuple[st
         if hugging:
             layer = {0: "proj_in", depth - 1: "proj_out"}.get(index, f"layers.{index - 1}")
         yield f"mask_decoder.{theirs}.{layer}", f"mask_decoder.{ours}.layers.{index}", "linear"
+
+
+def encoder_entries(config: SamConfig, source: Source) -> list[Entry]:
+    """All tensors of the image encoder."""
+    return [_encoder_entry(key, *rest) for key, rest in encoder_table(config, source).items()]
+
+
+def _encoder_entry(key: str, name: str, shape: tuple[int, ...]) -> Entry:
+    """The entry of a tensor whose name in transformers differs from ours in that of its module alone."""
+    ours = name.removeprefix(ENCODER_PREFIX["transformers"])
+    ours = ours.replace("layer_norm", "norm").replace("patch_embed.projection", "patch_embed")
+    *module, last = (int(part) if part.isdigit() else part for part in ours.split("."))
+    axes = tuple(range(len(shape)))
+    if last == "weight":
+        last = "scale" if len(shape) == 1 else "kernel"
+        axes = {1: (0,), 2: _KERNEL_AXES["linear"], 4: _KERNEL_AXES["conv"]}[len(shape)]
+    return Entry(key, (*module, last), axes)
 
 
 def encoder_table(config: SamConfig, source: Source) -> dict[str, tuple[str, tuple[int, ...]]]:

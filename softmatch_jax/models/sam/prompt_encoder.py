@@ -33,7 +33,7 @@ class PromptEncoder(nnx.Module):
         self.point_embeddings = nnx.Param(normal(rngs.params(), (4, dim)))
         self.not_a_point = nnx.Param(normal(rngs.params(), (dim,)))
         self.no_mask = nnx.Param(normal(rngs.params(), (dim,)))
-        self.mask_conv1 = PatchConv(1, channels // 4, 2, rngs=rngs)
+        self.mask_conv1 = PatchConv(config.raster_channels, channels // 4, 2, rngs=rngs)
         self.mask_norm1 = layer_norm(channels // 4, PIXEL_NORM_EPS, rngs)
         self.mask_conv2 = PatchConv(channels // 4, channels, 2, rngs=rngs)
         self.mask_norm2 = layer_norm(channels, PIXEL_NORM_EPS, rngs)
@@ -80,7 +80,20 @@ class PromptEncoder(nnx.Module):
         """
         side = 4 * self.config.embedding_size
         check_shape("logits", logits, (side, side), "mask logits at 4 times the embedding's side")
-        x = gelu(self.mask_norm1(self.mask_conv1(logits[..., None])))
+        return self.embed_raster(logits[..., None])
+
+    def embed_raster(self, raster: Float[Array, "4*h 4*w c"]) -> Float[Array, "hw dim"]:
+        """The dense embedding of maps of a prompt, of which SAM has one, a mask's logits.
+
+        Args:
+            raster: ``config.raster_channels`` maps at four times the side of the image embedding.
+
+        Raises:
+            InputError: They have another size or number.
+        """
+        side, count = 4 * self.config.embedding_size, self.config.raster_channels
+        check_shape("raster", raster, (side, side, count), "maps at 4 times the embedding's side, channels")
+        x = gelu(self.mask_norm1(self.mask_conv1(raster)))
         x = gelu(self.mask_norm2(self.mask_conv2(x)))
         return self.mask_conv3(x).reshape(-1, self.config.dim)
 

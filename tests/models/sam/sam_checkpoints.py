@@ -42,6 +42,16 @@ FULL = {
 }
 
 
+def preset(config):
+    """Sizes with the blocks of a published image encoder, few channels and a small grid."""
+    blocks = {
+        "num_hidden_layers": config.encoder_depth,
+        "global_attn_indexes": list(config.global_attention),
+    }
+    heads = {"hidden_size": 16 * (config.encoder_heads // 4), "num_attention_heads": config.encoder_heads}
+    return TINY | {"vision": TINY["vision"] | blocks | heads}
+
+
 def transformers_config(sizes, eps=1e-6):
     return transformers.SamConfig(
         vision_config=transformers.SamVisionConfig(**sizes["vision"]),

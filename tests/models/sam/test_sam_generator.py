@@ -137,6 +137,27 @@ def test_slivers_of_which_less_than_a_pixel_is_left(generator, size):
     assert 0 <= made.stability[0] <= 1
 
 
+def test_both_runtimes_give_the_same(folder, generator, image, embedding):
+    other = SamMaskGenerator.load(folder, config=replace(CPU, runtime="torch"))
+    assert CPU.runtime == "jax" and generator.name == other.name
+    theirs = other.encode(image)
+    assert np.abs(embedding.rows - theirs.rows).max() <= 1e-5 * np.ptp(theirs.rows)
+    made, wanted = generator.decode(embedding, [TWO, ONE]), other.decode(theirs, [TWO, ONE])
+    np.testing.assert_allclose(made.logits, wanted.logits, **TOLERANCE)
+
+
+def test_half_precision_is_named_with_its_runtime(folder):
+    """Other values are cached under other names."""
+    names = [
+        SamMaskGenerator.load(folder, config=SamGeneratorConfig(device="cpu", dtype=dtype, runtime=runtime))
+        .embedding_name.partition("dtype=")[2]
+        .partition(", preprocessing")[0]
+        for runtime in ("jax", "torch")
+        for dtype in ("auto", "bfloat16")
+    ]
+    assert names == ["float32", "bfloat16, runtime=jax", "float32", "bfloat16, runtime=torch"]
+
+
 def test_both_formats_give_the_same(tiny, embedding, generator, image, tmp_path):
     path = sam_checkpoints.save_authors(tiny, tmp_path / "sam.pth")
     with pytest.MonkeyPatch.context() as patch:
@@ -304,3 +325,5 @@ def test_bad_input_is_one_sentence(generator, embedding, image):
         generator.encode(image.astype(float))
     with pytest.raises(InputError, match=r"SamGeneratorConfig\.masks is 'some'; expected auto"):
         SamGeneratorConfig(masks="some")
+    with pytest.raises(InputError, match=r"SamGeneratorConfig\.runtime is 'onnx'; expected jax, torch"):
+        SamGeneratorConfig(runtime="onnx")

@@ -1,0 +1,103 @@
+"""``softmatch train``: train a model on pictures with regions, and export its weights."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TextIO
+
+from softmatch_jax._checks import InputError
+
+_USAGE = """\
+usage: softmatch train [-h] {sam,export} ...
+
+Train a small promptable segmenter from scratch, or go on from given weights.
+
+  sam        Train a small SAM on pictures that are cut into regions.
+  export     Write the weights of a training as one file, to be used and shared.
+
+softmatch train sam --data bsds500:/data/BSR:train=0.85 --data camvid:/data/camvid:train=0.15 -o run
+softmatch train export run -o weights.safetensors
+
+For the options: softmatch train sam --help
+"""
+
+_NEEDED = ("optax", "orbax.checkpoint")
+
+
+def run_train(words: Sequence[str]) -> int:
+    """Runs what follows ``softmatch train``.
+
+    Returns:
+        0; 130 or 143 where Ctrl-C or SIGTERM stopped the training, whose state is then saved.
+
+    Raises:
+        InputError: Something the user gave cannot be used, or a package is missing.
+        SystemExit: Help was asked for, or a word cannot be parsed.
+    """
+    command, rest = (words[0], words[1:]) if words else ("--help", [])
+    if command in ("-h", "--help"):
+        print(_USAGE, end="")
+        return 0
+    if command not in ("sam", "export"):
+        raise InputError(
+            f"{command!r} is not a command; expected sam or export (see softmatch train --help)."
+        )
+    if not {"-h", "--help"} & set(rest):
+        _check_packages()
+    return _sam(rest) if command == "sam" else _export(rest)
+
+
+def _check_packages() -> None:
+    from softmatch_jax.models.optional import require
+
+    for module in _NEEDED:
+        require(module, extra="train")
+
+
+def _sam(words: Sequence[str]) -> int:
+    from softmatch_jax.cli.train_arguments import parse_sam
+
+    config = parse_sam(words)
+    from softmatch_jax.cli.train_sam import run_sam
+
+    with _plain_warnings(sys.stderr):
+        return run_sam(config)
+
+
+def _export(words: Sequence[str]) -> int:
+    from softmatch_jax.cli.train_arguments import parse_export
+
+    config = parse_export(words)
+    from softmatch_jax.cli.train_export import run_export
+
+    with _plain_warnings(sys.stderr):
+        return run_export(config)
+
+
+@contextmanager
+def _plain_warnings(stream: TextIO | None) -> Iterator[None]:
+    """Shows a warning of ours as one line, without the place in the code."""
+    from softmatch_jax.training.checkpoints import DamagedCheckpoint
+
+    show = warnings.showwarning
+
+    def show_line(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if not issubclass(category, DamagedCheckpoint):
+            show(message, category, filename, lineno, file, line)
+        elif stream is not None:
+            print(f"softmatch: warning: {message}", file=stream, flush=True)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", category=DamagedCheckpoint)
+        warnings.showwarning = show_line
+        yield

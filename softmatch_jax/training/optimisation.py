@@ -1,0 +1,100 @@
+"""AdamW (Loshchilov and Hutter, ICLR 2019) on the trained parameters, and their running average."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from softmatch_jax._checks import InputError
+from softmatch_jax.training.config import TrainConfig
+from softmatch_jax.training.task import Decays, Parameters, Task, TrainsInPart
+
+
+def learning_rate(config: TrainConfig) -> optax.Schedule:
+    """Rate by the number of the step, from 0: a linear warm-up, then half a cosine.
+
+    The first step has ``1 / warmup_steps`` of the highest rate, so that it is not lost.
+    """
+    warmup = min(config.warmup_steps, config.steps)
+    falling = optax.cosine_decay_schedule(
+        config.learning_rate, max(config.steps - warmup, 1), config.final_rate
+    )
+
+    def rate(step: Any) -> jax.Array:
+        rising = config.learning_rate * (step + 1) / max(warmup, 1)
+        return jnp.where(step < warmup, rising, falling(step - warmup)).astype(jnp.float32)
+
+    return rate
+
+
+def optimiser(config: TrainConfig, decayed: Any) -> optax.GradientTransformation:
+    """Clipping and AdamW at a rate of -1; the step multiplies by the rate of its own number.
+
+    The rate is not the optimiser's, because skipped steps count for the schedule and not for Adam's moments.
+
+    Args:
+        config: The settings.
+        decayed: For each trained leaf whether weight decay applies.
+    """
+    clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
+    return optax.chain(
+        clip,
+        optax.scale_by_adam(config.beta1, config.beta2),
+        optax.add_decayed_weights(config.weight_decay, decayed),
+    )
+
+
+def trained_leaves(task: Task, params: Parameters) -> Any:
+    """For each leaf of ``params`` whether it is trained: by default all.
+
+    Raises:
+        InputError: A leaf that is to be trained holds no floating-point numbers.
+    """
+    chosen = (
+        task.trainable(params) if isinstance(task, TrainsInPart) else jax.tree.map(lambda _: True, params)
+    )
+    for (path, leaf), wanted in zip(
+        jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(chosen), strict=True
+    ):
+        if wanted and not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise InputError(
+                f"The parameter {jax.tree_util.keystr(path)} of {task.name} is {leaf.dtype} and cannot be "
+                "trained; expected floating-point numbers (or False for it from the task's trainable)."
+            )
+    return jax.tree.map(bool, chosen)
+
+
+def decayed_leaves(task: Task, params: Parameters) -> Any:
+    """For each leaf of ``params`` whether weight decay applies: by default to two axes or more.
+
+    These are the kernels; biases and the gains of norms have one axis.
+    """
+    if isinstance(task, Decays):
+        return jax.tree.map(bool, task.decayed(params))
+    return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
+
+
+def split(params: Any, trained: Any) -> tuple[Any, Any]:
+    """The trained leaves and the others, each with ``None`` in place of what it lacks."""
+    part = jax.tree.map(lambda leaf, wanted: leaf if wanted else None, params, trained)
+    rest = jax.tree.map(lambda leaf, wanted: None if wanted else leaf, params, trained)
+    return part, rest
+
+
+def join(part: Any, rest: Any) -> Any:
+    """What :func:`split` took apart."""
+    return jax.tree.map(lambda a, b: b if a is None else a, part, rest, is_leaf=lambda leaf: leaf is None)
+
+
+def average(mean: Any, params: Any, decay: float, updates: jax.Array) -> Any:
+    """The running average after one more update: ``mean + (1 - d) (params - mean)``.
+
+    The memory ``d = min(decay, (1 + n) / (10 + n))`` grows with the number ``n`` of updates before, so that
+    the parameters of the start are soon forgotten.
+    """
+    n = updates.astype(jnp.float32)
+    memory = jnp.minimum(jnp.float32(decay), (1 + n) / (10 + n))
+    return jax.tree.map(lambda m, p: m + (1 - memory).astype(p.dtype) * (p - m), mean, params)
