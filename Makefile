@@ -23,8 +23,11 @@ bench: $(VENV)/.tested
 	$(BIN)/python bench/speed.py
 	$(BIN)/python bench/matching.py
 	$(BIN)/python bench/decoder.py
+	$(BIN)/python bench/image_encoder.py
 	$(BIN)/python bench/pipeline.py
 	$(BIN)/python bench/evaluation.py
+	$(BIN)/python bench/promptable.py --generator tiny
+	$(BIN)/python bench/training.py
 
 # Executes the notebooks in their small setting.
 notebooks: $(VENV)/.noted

@@ -21,7 +21,7 @@ from softmatch_jax.pipelines.config import ModelsConfig, SoftmatcherConfig
 REFERENCE_OPTIONS = tuple("--" + field.name.replace("_", "-") for field in fields(ReferenceConfig))
 """Options that describe a reference; each takes one value."""
 
-_OF_EMBEDDED = ("--stride", "--embedded-masks", "--embedded-features")
+_OF_EMBEDDED = ("--stride", "--embedded-masks", "--embedded-features", "--embedded-weights")
 _OF_FOUNDATION = (
     "--variant",
     "--text",

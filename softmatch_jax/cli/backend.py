@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol, TextIO
 
 from softmatch_jax._checks import InputError
@@ -42,6 +43,10 @@ class PipelineOptions(Protocol):
     @property
     def embedded_features(self) -> EmbeddedFeatures:
         """What is matched with the embedded models."""
+
+    @property
+    def embedded_weights(self) -> Path | None:
+        """Weights of the small SAM."""
 
     @property
     def quiet(self) -> bool:
@@ -160,6 +165,7 @@ def load_matcher(config: PipelineOptions, texts: Mapping[str, str], stream: Text
             stride=config.stride,
             masks=config.embedded_masks,
             features=config.embedded_features,
+            weights=config.embedded_weights,
         )
     models = config.models
     if stream is not None and stream.isatty() and not config.quiet:

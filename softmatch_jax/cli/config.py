@@ -176,6 +176,8 @@ class SegmentConfig:
             package), or both, whose masks compete.
         embedded_features: With embedded, what is compared: descriptor (colours and gradients), tiny (what
             the small SAM sees), or joined, both side by side.
+        embedded_weights: With embedded, weights of the small SAM by softmatch train export; those that come
+            with this package when left out.
         variant: With foundation, clusters has settings after the paper's Fig. 1, graph after GF-SAM; both
             with the object contrasted with its surroundings and with bars of our own, none of them tuned
             on public weights yet.
@@ -209,6 +211,7 @@ class SegmentConfig:
     stride: int = 4
     embedded_masks: EmbeddedMasks = "grabcut"
     embedded_features: EmbeddedFeatures = "descriptor"
+    embedded_weights: Path | None = None
     variant: Variant = "clusters"
     text: _Texts = ()
     recursive: _Flag = False

@@ -79,6 +79,8 @@ class EvaluateConfig:
             package), or both, whose masks compete.
         embedded_features: With embedded, what is compared: descriptor (colours and gradients), tiny (what the
             small SAM sees), or joined, both side by side.
+        embedded_weights: With embedded, weights of the small SAM by softmatch train export; those that come
+            with this package when left out.
         variant: With foundation, clusters has settings after the paper's Fig. 1, graph after GF-SAM.
         models: With foundation, which models, and how they run.
         matching: How features are compared; the method is that of --method.
@@ -126,6 +128,7 @@ class EvaluateConfig:
     stride: int = 4
     embedded_masks: EmbeddedMasks = "grabcut"
     embedded_features: EmbeddedFeatures = "descriptor"
+    embedded_weights: Path | None = None
     variant: Variant = "clusters"
     models: Annotated[ModelOptions, conf.OmitArgPrefixes] = field(default_factory=ModelOptions)
     matching: MatchingConfig = field(default_factory=MatchingConfig)

@@ -41,10 +41,10 @@ def run_export(config: ExportConfig, *, stdout: TextIO | None = None) -> int:
     save_weights(config.output, weights, metadata=_metadata(config, stored))
     kind = "parameters" if config.raw else "averaged parameters"
     size = config.output.stat().st_size
-    use = f"softmatch_jax.models.sam.tiny_generator.TinySam.load({str(config.output)!r})"
+    use = f"softmatch segment ... --embedded-masks tiny --embedded-weights {config.output}"
     lines = [
         f"{config.output}: the {kind} after step {stored.step}, {size / 2**20:.1f} MB in half precision.",
-        f"To use them in Python: {use}",
+        f"To use them: {use}",
     ]
     print(printable("\n".join(lines)), file=stdout)
     return 0

@@ -5,6 +5,7 @@ Kept free of JAX and OpenCV until models are made, since the command line takes 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from softmatch_jax._checks import InputError
@@ -17,7 +18,11 @@ EmbeddedFeatures: TypeAlias = Literal["descriptor", "tiny", "joined"]
 
 
 def embedded_models(
-    *, stride: int = 4, masks: EmbeddedMasks = "grabcut", features: EmbeddedFeatures = "descriptor"
+    *,
+    stride: int = 4,
+    masks: EmbeddedMasks = "grabcut",
+    features: EmbeddedFeatures = "descriptor",
+    weights: Path | None = None,
 ) -> tuple[FeatureExtractor, MaskGenerator]:
     """Makes a feature extractor and a mask generator; Flax is imported for the tiny model only.
 
@@ -25,10 +30,12 @@ def embedded_models(
         stride: Of the descriptor, see :meth:`Softmatcher.embedded`.
         masks: The mask generator.
         features: The feature extractor.
+        weights: Of the tiny model, as ``softmatch train export`` writes them; those that come with the
+            package when ``None``.
 
     Raises:
-        InputError: There is no such model, ``stride`` does not divide 448, or the shipped weights are missing
-            or altered.
+        InputError: There is no such model, ``stride`` does not divide 448, or the weights are missing,
+            altered or of another model.
     """
     for name, value, choices in (("masks", masks, EmbeddedMasks), ("features", features, EmbeddedFeatures)):
         if value not in get_args(choices):
@@ -43,7 +50,7 @@ def embedded_models(
     from softmatch_jax.models.sam.tiny_generator import TinySam
     from softmatch_jax.models.sam.tiny_network import TinyNetwork
 
-    network = TinyNetwork.load()
+    network = TinyNetwork.load(weights)
     learned = TinyFeaturesExtractor(network)
     extractors: dict[str, FeatureExtractor] = {
         "descriptor": descriptor,

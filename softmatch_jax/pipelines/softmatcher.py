@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -66,6 +67,7 @@ class Softmatcher:
         stride: int = 4,
         masks: EmbeddedMasks = "grabcut",
         features: EmbeddedFeatures = "descriptor",
+        weights: Path | None = None,
     ) -> Softmatcher:
         """The models that come with the package, so that nothing is to be downloaded.
 
@@ -78,12 +80,14 @@ class Softmatcher:
             masks: What makes masks: grabcut, tiny (a small SAM), or both, whose masks compete.
             features: What is matched: descriptor, tiny (features of the small SAM), or joined, both side by
                 side.
+            weights: Of the small SAM, as ``softmatch train export`` writes them; those that come with the
+                package when ``None``.
 
         Raises:
             InputError: ``stride`` does not divide 448, there is no such model, or the weights of the small
-                SAM are missing or altered.
+                SAM are missing, altered or of another model.
         """
-        extractor, generator = embedded_models(stride=stride, masks=masks, features=features)
+        extractor, generator = embedded_models(stride=stride, masks=masks, features=features, weights=weights)
         return cls(extractor, generator, config or SoftmatcherConfig())
 
     @classmethod
