@@ -1,11 +1,11 @@
-"""Which of the models that come with the package do best, on folders of real pictures: what the default goes by.
+"""Which of the models that come with the package do best on real pictures: what the default goes by.
 
     python bench/embedded_models.py [--data FOLDER] [--set NAME=FOLDER ...] [-o embedded-out] [--weights FILE]
 
-Every combination of mask generator (GrabCut, the tiny SAM, both) and features (descriptor, tiny SAM's, joined)
-over the same few episodes of every folder, with reference masks and with scribbles. Runs are as of ``softmatch
-evaluate``, so the command goes on where it was stopped. It prints a table of mIoU with its mean over the folders
-and the paired difference to GrabCut on the descriptor, and seconds a target.
+Every combination of mask generator (GrabCut, the tiny SAM, both) and features (descriptor, tiny SAM's,
+joined) over the same few episodes of every folder, with reference masks and with scribbles. Runs are as of
+``softmatch evaluate``, so the command goes on where it was stopped. It prints a table of mIoU with its mean
+over the folders and the paired difference to GrabCut on the descriptor, and seconds a target.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def test_commands_exist(capsys):
     from softmatch_jax.cli.main import main
 
     text = README.read_text()
-    for words in (["segment"], ["evaluate"], ["data", "prepare", "coco20i"]):
+    for words in (["segment"], ["evaluate"], ["data", "prepare", "coco20i"], ["train", "sam"]):
         with contextlib.suppress(SystemExit):
             main([*words, "--help"])
     shown = capsys.readouterr().out

@@ -18,8 +18,6 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-import safetensors
-
 from softmatch_jax._checks import InputError
 from softmatch_jax.models.optional import require
 
@@ -219,6 +217,8 @@ def read_tensors(checkpoint: Checkpoint, *, prefix: str | tuple[str, ...] = "") 
 def read_safetensors(path: Path, prefix: str | tuple[str, ...] = "") -> dict[str, Any]:
     """The tensors of one safetensors file; see :func:`read_tensors`."""
     require("torch")
+    import safetensors  # here, since what is only listed does not need it
+
     check_head(path)
     try:
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:

@@ -17,7 +17,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-import safetensors.numpy
 
 from softmatch_jax._checks import InputError
 
@@ -197,11 +196,15 @@ def _encode(key: str, arrays: Mapping[str, np.ndarray], half: bool) -> bytes:
     types = {name: array.dtype.name for name, array in arrays.items()}
     metadata = {"format": _FORMAT, "key": key, "half": str(half), "types": json.dumps(types)}
     metadata["digest"] = _digest(metadata, stored)
+    import safetensors.numpy  # here, since settings are read without it
+
     return safetensors.numpy.save(stored, metadata)
 
 
 def _decode(key: str, data: bytes, half: bool) -> dict[str, np.ndarray]:
     """The arrays of a file, in the types in which they were given."""
+    import safetensors.numpy
+
     # A damaged file can fail in any of these steps, and in any way.
     try:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])

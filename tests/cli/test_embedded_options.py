@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from softmatch_jax import InputError, Softmatcher
@@ -34,8 +36,10 @@ def test_defaults_are_the_pair_without_weights(parse):
 def test_the_choice_reaches_the_models(parse, monkeypatch):
     asked = []
     monkeypatch.setattr(Softmatcher, "embedded", lambda settings, **models: asked.append(models))
-    load_matcher(parse("--embedded-masks", "both", "--embedded-features=joined", "--stride", "8"), {}, None)
-    assert asked == [{"stride": 8, "masks": "both", "features": "joined"}]
+    words = ("--embedded-masks", "both", "--embedded-features=joined", "--embedded-weights", "w.safetensors")
+    load_matcher(parse(*words, "--stride", "8"), {}, None)
+    weights = Path("w.safetensors")
+    assert asked == [{"stride": 8, "masks": "both", "features": "joined", "weights": weights}]
 
 
 @pytest.mark.parametrize("option", ["--embedded-masks tiny", "--embedded_features=tiny"])

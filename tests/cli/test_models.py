@@ -104,7 +104,7 @@ import sys
 
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "transformers", "huggingface_hub", "safetensors", "flax"):
+        if name.partition(".")[0] in ("torch", "transformers", "huggingface_hub"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Absent())

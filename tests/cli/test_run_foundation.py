@@ -198,7 +198,8 @@ def test_full_memory_fails_one_target(base, shown, made, tmp_path, monkeypatch):
         return forward(self, *args, **kwargs)
 
     monkeypatch.setattr(transformers.SamVisionModel, "forward", full)
-    ended = call(*base, *LOOSE, *shown, made / "t0.png", made / "t1.png", "-o", tmp_path / "out")
+    run = (*base, "--runtime", "torch", *LOOSE)
+    ended = call(*run, *shown, made / "t0.png", made / "t1.png", "-o", tmp_path / "out")
     assert ended.code == 1 and "2 targets: 1 segmented, 1 failed." in ended.out, ended
     failed, done = read(tmp_path / "out")["targets"]
     assert "does not fit into the GPU's memory; " in failed["error"] and done["status"] == "ok"

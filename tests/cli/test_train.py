@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -156,7 +155,7 @@ def test_exit_status(stopped, status, command, run, pictures, monkeypatch):
 
 def test_a_signal_before_training_says_how_to_go_on(command, run, pictures, monkeypatch):
     def train(*args, **options):
-        signal.raise_signal(signal.SIGINT)
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(train_sam, "train", train)
     code, _, err = command("train", "sam", "--data", f"folder:{pictures}", "-o", run, "--quiet")

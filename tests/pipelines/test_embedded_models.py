@@ -26,7 +26,7 @@ def shipped(monkeypatch):
     """A network of no weights in the place of the shipped one."""
     from softmatch_jax.models.sam.tiny_network import TinyNetwork
 
-    monkeypatch.setattr(TinyNetwork, "load", lambda: TinyNetwork({}, source="shipped"))
+    monkeypatch.setattr(TinyNetwork, "load", lambda path: TinyNetwork({}, source="shipped"))
 
 
 def test_the_default_needs_no_flax():
