@@ -15,6 +15,7 @@ from softmatch_jax._checks import InputError
 from softmatch_jax.cli.backend import check_models
 from softmatch_jax.cli.evaluate_arguments import parse_evaluate, parse_labels, parse_shard
 from softmatch_jax.cli.main import main
+from softmatch_jax.cli.train_arguments import parse_data, parse_export, parse_sam, parse_stages
 from softmatch_jax.data import published_counts
 from softmatch_jax.data.catalogue import FOLDED, PUBLISHED
 
@@ -62,6 +63,13 @@ def nothing_runs(monkeypatch):
 
 @pytest.mark.parametrize("words", COMMANDS)
 def test_command_parses(words):
+    if words[:2] == ["train", "sam"]:
+        config = parse_sam(words[2:])
+        assert parse_stages(config.stages) and [parse_data(text, "--data") for text in config.data]
+        return
+    if words[:2] == ["train", "export"]:
+        assert parse_export(words[2:]).output.suffix == ".safetensors"
+        return
     if words[0] != "evaluate":
         with pytest.raises(ParsedError):
             main(words)
@@ -80,7 +88,11 @@ def test_every_line_of_a_shell_block_is_a_command_of_ours():
         text = path.read_text(encoding="utf-8")
         for block in re.findall(r"^```sh\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE):
             for line in block.replace("\\\n", " ").splitlines():
-                assert line.startswith(("softmatch ", "DATA=")), f"{path.name}: {line}"
+                if line.startswith("python "):
+                    assert (RECIPES.parents[1] / line.split()[1]).is_file(), f"{path.name}: {line}"
+                    continue
+                ours = ("softmatch ", "DATA=", "pip install 'softmatch-jax[")
+                assert line.startswith(ours), f"{path.name}: {line}"
 
 
 def test_commands_write_to_folders_of_their_own():

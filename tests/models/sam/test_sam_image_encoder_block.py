@@ -106,7 +106,7 @@ def test_windows_do_not_see_each_other():
     assert not same[:3, :3].any() and same[3:].all() and same[:, 3:].all()
 
 
-@pytest.mark.parametrize("window", [0, 3])
+@pytest.mark.parametrize("window", [pytest.param(0, marks=pytest.mark.slow), 3])
 def test_a_batch_is_a_loop_and_its_gradient_the_sum(window):
     graph, state = nnx.split(block_of(window=window))
     batch = jnp.stack([grid_of(4, 5, seed=seed) for seed in range(3)])
@@ -122,6 +122,7 @@ def test_a_batch_is_a_loop_and_its_gradient_the_sum(window):
     assert all(np.abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves(gradient))
 
 
+@pytest.mark.slow
 def test_the_gradient_is_the_slope():
     graph, state = nnx.split(block_of())
     x, step = grid_of(4, 4), 1e-2
@@ -142,6 +143,7 @@ def test_the_gradient_is_the_slope():
     np.testing.assert_allclose(total, slope, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_half_precision_is_close_and_keeps_the_stream():
     x = grid_of(6, 6)
     exact, half = block_of(window=4)(x), block_of(window=4, dtype=jnp.bfloat16)(x)

@@ -60,7 +60,9 @@ def encoder(folder, config):
     return JaxImageEncoder.load(locate(folder), config, "cpu", "float32")
 
 
-@pytest.mark.parametrize("name", ["base", "large", "huge"])
+@pytest.mark.parametrize(
+    "name", ["base", *(pytest.param(name, marks=pytest.mark.slow) for name in ("large", "huge"))]
+)
 def test_presets_are_as_both_packages(name):
     """Their blocks, heads and places of global attention; few channels, and windows that do not divide."""
     published = getattr(SamConfig, name)()

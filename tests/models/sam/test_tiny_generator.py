@@ -123,6 +123,7 @@ def test_it_decodes_what_the_model_does(generator, embedding):
     np.testing.assert_allclose(made.scores[0], iou[0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_prompts_do_not_mix(generator, embedding):
     together = generator.decode(embedding, PROMPTS)
     alone = [generator.decode(embedding, [prompt]) for prompt in PROMPTS]
