@@ -106,7 +106,8 @@ def test_windows_do_not_see_each_other():
     assert not same[:3, :3].any() and same[3:].all() and same[:, 3:].all()
 
 
-@pytest.mark.parametrize("window", [pytest.param(0, marks=pytest.mark.slow), 3])
+@pytest.mark.slow
+@pytest.mark.parametrize("window", [0, 3])
 def test_a_batch_is_a_loop_and_its_gradient_the_sum(window):
     graph, state = nnx.split(block_of(window=window))
     batch = jnp.stack([grid_of(4, 5, seed=seed) for seed in range(3)])
