@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from ablation_figure import draw
 from softmatch_jax import Softmatcher
 from softmatch_jax.data.annotating import Annotator
 from softmatch_jax.data.corrected import CorrectedEpisodes
+from softmatch_jax.data.episodes import ClassLists
 from softmatch_jax.data.folder import open_folder
 from softmatch_jax.evaluation.pairing import compare
 from softmatch_jax.evaluation.records import finished
@@ -127,6 +128,24 @@ def table_of(root: Path) -> EpisodeTable:
     return EpisodeTable.of(scores(collect(root).done))
 
 
+def gap(base: Mapping[str, EpisodeTable], tables: Mapping[str, EpisodeTable]) -> str:
+    """Two columns: the mean over the folders of the paired differences of mIoU, and its interval."""
+    gaps = [compare(base[name], table).differences["mean_iou"] for name, table in tables.items()]
+    mean = np.mean([one.value for one in gaps])
+    low, high = (
+        np.sqrt(np.sum([(one.value - getattr(one, end)) ** 2 for one in gaps])) / len(gaps)
+        for end in ("low", "high")
+    )
+    return f"{mean:+.3f} | [{mean - low:+.3f}, {mean + high:+.3f}]"
+
+
+def opened(args: argparse.Namespace) -> dict[str, ClassLists]:
+    """The real folders, or the user's own."""
+    known = folders(args.data) if not args.set else {}
+    known |= {name: {"root": Path(root)} for name, _, root in (text.partition("=") for text in args.set)}
+    return {name: open_folder(**options) for name, options in known.items()}
+
+
 def report(grid: Sequence[Cell], names: Sequence[str], output: Path) -> Iterator[str]:
     """The lines of the table: mIoU of each folder, their mean, and the difference to the defaults."""
     yield "| method | tau | shots | annotation | " + " | ".join(names) + " | mean | minus default | 95 % |"
@@ -135,13 +154,7 @@ def report(grid: Sequence[Cell], names: Sequence[str], output: Path) -> Iterator
     for cell in grid:
         tables = {name: table_of(output / cell.name / name) for name in names}
         values = [tables[name].metrics()["mean_iou"] for name in names]
-        gaps = [compare(base[name], tables[name]).differences["mean_iou"] for name in names]
-        gap = np.mean([one.value for one in gaps])
-        low, high = (
-            np.sqrt(np.sum([(one.value - getattr(one, end)) ** 2 for one in gaps])) / len(gaps)
-            for end in ("low", "high")
-        )
-        interval = f"{gap:+.3f} | [{gap - low:+.3f}, {gap + high:+.3f}]" if cell != DEFAULT else " | "
+        interval = gap(base, tables) if cell != DEFAULT else " | "
         cols = " | ".join(f"{value:.3f}" for value in values)
         where = f"{cell.method} | {cell.temperature:g} | {cell.shots} | {cell.kind}"
         yield f"| {where} | {cols} | {np.mean(values):.3f} | {interval} |"
@@ -164,9 +177,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.smoke:
         args.episodes = 2
-    known = folders(args.data) if not args.set else {}
-    known |= {name: {"root": Path(root)} for name, _, root in (text.partition("=") for text in args.set)}
-    lists = {name: open_folder(**options) for name, options in known.items()}
+    lists = opened(args)
     grid = cells(args)
     number, of = map(int, args.shard.split("/"))
     # Features are the same in all cells.

@@ -19,14 +19,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from ablation import NO_BAR, folders, table_of
+from ablation import NO_BAR, gap, opened, table_of
 
 from softmatch_jax import Softmatcher, SoftmatcherConfig
 from softmatch_jax.data.annotating import Annotator
 from softmatch_jax.data.corrected import CorrectedEpisodes
 from softmatch_jax.data.episodes import ClassLists
-from softmatch_jax.data.folder import open_folder
-from softmatch_jax.evaluation.pairing import compare
 from softmatch_jax.evaluation.records import finished
 from softmatch_jax.evaluation.run_file import start_run
 from softmatch_jax.evaluation.running import EvaluationProtocol, choose_places, made_with, run_episodes
@@ -83,21 +81,12 @@ def report(grid: list[Cell], names: list[str], output: Path) -> Iterator[str]:
         base = replace(cell, features=FEATURES[0], masks=MASKS[0])
         tables = {name: table_of(output / cell.name / name) for name in names}
         values = [tables[name].metrics()["mean_iou"] for name in names]
-        end = ""
+        end = " | "
         if cell != base:
-            gaps = [
-                compare(table_of(output / base.name / name), tables[name]).differences["mean_iou"]
-                for name in names
-            ]
-            gap = np.mean([one.value for one in gaps])
-            low, high = (
-                np.sqrt(np.sum([(one.value - getattr(one, side)) ** 2 for one in gaps])) / len(gaps)
-                for side in ("low", "high")
-            )
-            end = f"{gap:+.3f} | [{gap - low:+.3f}, {gap + high:+.3f}]"
+            end = gap({name: table_of(output / base.name / name) for name in names}, tables)
         columns = " | ".join(f"{value:.3f}" for value in values)
         where = f"{cell.kind} | {cell.features} | {cell.masks}"
-        yield f"| {where} | {columns} | {np.mean(values):.3f} | {end or ' | '} |"
+        yield f"| {where} | {columns} | {np.mean(values):.3f} | {end} |"
 
 
 def main() -> None:
@@ -113,9 +102,7 @@ def main() -> None:
     parser.add_argument("--features", nargs="+", default=FEATURES)
     parser.add_argument("--weights", type=Path, help="of the tiny SAM; the shipped ones by default")
     args = parser.parse_args()
-    known = folders(args.data) if not args.set else {}
-    known |= {name: {"root": Path(root)} for name, _, root in (text.partition("=") for text in args.set)}
-    lists = {name: open_folder(**options) for name, options in known.items()}
+    lists = opened(args)
     grid = list(itertools.starmap(Cell, itertools.product(args.kinds, args.features, MASKS)))
     for cell in grid:
         print(f"{cell.name}: {run_cell(cell, lists, args):.2f} s a target", flush=True)

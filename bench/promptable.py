@@ -21,45 +21,44 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any, TypeAlias
 
-import cv2
 import jax
 import numpy as np
+from promptable_baselines import BASELINES, best_region
 
 from softmatch_jax.data.bsds500 import read_regions
 from softmatch_jax.data.published_pairs import list_pairs
 from softmatch_jax.data.truths import GreyTruth
 from softmatch_jax.evaluation import Counts, Interval, compare
 from softmatch_jax.evaluation.intervals import resampled
-from softmatch_jax.evaluation.regions import (
+from softmatch_jax.evaluation.region_items import (
     PROMPT_KINDS,
-    Predict,
     PromptKind,
     RegionItem,
-    RegionScore,
     draw_regions,
-    mask_proposals,
+    region_item,
+)
+from softmatch_jax.evaluation.regions import (
+    RegionScore,
     predictor,
     region_iou,
-    region_item,
     region_scores,
     region_table,
 )
 from softmatch_jax.imaging import atomic_write_text, fit_longest, read_image, resize_image
-from softmatch_jax.models import GrabCut, MaskGenerator, Proposals
-from softmatch_jax.prompting import Prompt, prompts_from_points
+from softmatch_jax.models import GrabCut, MaskGenerator
+from softmatch_jax.prompting import prompts_from_points
 
 OBJECTS = {"PerSeg": ("perseg/*", 1), "FSS-1000": ("fss1000_sample/*", 128)}
 """For each set of whole objects its folders and the grey level from which a mask is object."""
 
 REGIONS = "BSDS500 val"
-ROUNDS = 5  # of plain GrabCut
 LONGEST = 1280
 REPEATS = 5
 
@@ -127,52 +126,6 @@ def _map(photograph: Path, person: int) -> Path:
     return photograph.with_name(f"{photograph.stem}_{person}.png")
 
 
-def from_boxes(draw: Callable[[np.ndarray, Sequence[int]], np.ndarray]) -> Predict:
-    """A rule that needs no more than the picture and whole-numbered ``x0, y0, x1, y1``."""
-
-    def predict(image: np.ndarray, prompts: Sequence[Prompt]) -> Proposals:
-        boxes = [[round(end) for end in prompt.box] for prompt in prompts]
-        return mask_proposals(np.array([draw(image, box) for box in boxes]))
-
-    return predict
-
-
-def filled(image: np.ndarray, box: Sequence[int]) -> np.ndarray:
-    x0, y0, x1, y1 = box
-    mask = np.zeros(image.shape[:2], bool)
-    mask[y0:y1, x0:x1] = True
-    return mask
-
-
-def ellipse(image: np.ndarray, box: Sequence[int]) -> np.ndarray:
-    x0, y0, x1, y1 = box
-    y, x = np.ogrid[: image.shape[0], : image.shape[1]]
-    across, down = (2 * x + 1 - x0 - x1) / (x1 - x0), (2 * y + 1 - y0 - y1) / (y1 - y0)
-    return across**2 + down**2 <= 1
-
-
-def grabcut(image: np.ndarray, box: Sequence[int]) -> np.ndarray:
-    """OpenCV's own, at full size; a box around everything leaves it no background, and is the answer."""
-    x0, y0, x1, y1 = box
-    inside = filled(image, box)
-    if inside.all():
-        return inside
-    labels, models = np.zeros(image.shape[:2], np.uint8), np.zeros((2, 1, 65))
-    cv2.setRNGSeed(0)
-    bgr = np.ascontiguousarray(image[..., ::-1])
-    rectangle = (x0, y0, x1 - x0, y1 - y0)
-    labels, _, _ = cv2.grabCut(bgr, labels, rectangle, *models, ROUNDS, cv2.GC_INIT_WITH_RECT)
-    return (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
-
-
-BASELINES: dict[str, Predict] = {
-    "filled box": from_boxes(filled),
-    "ellipse in the box": from_boxes(ellipse),
-    "cv2.grabCut": from_boxes(grabcut),
-    "GrabCut mask generator": predictor(GrabCut()),
-}
-
-
 def people(data: Path, items: Sequence[RegionItem]) -> None:
     """Prints the IoU of each region with the best one of every other person: their mean, and their best."""
     sums = []
@@ -193,13 +146,6 @@ def people(data: Path, items: Sequence[RegionItem]) -> None:
     for name, interval in means.items():
         total = int(sum(number for *_, number in sums))
         print(f"| {REGIONS} | {name} | fitting region | {total} | {cell(interval)} |", flush=True)
-
-
-def best_region(mask: np.ndarray, labels: np.ndarray) -> float:
-    """IoU of the region of a map that fits a mask best."""
-    areas = np.bincount(labels.ravel())
-    both = np.bincount(labels[mask], minlength=len(areas))
-    return float((both / (areas + mask.sum() - both)).max())
 
 
 def shown(rows: Iterable[Row]) -> list[Row]:
@@ -247,7 +193,8 @@ def timings(generator: MaskGenerator, photograph: Path) -> dict[str, float]:
     steps: dict[str, list[float]] = {"encode": [], "decode 8 points": [], "masks at full size": [], "all": []}
     for _ in range(2 + REPEATS):
         ends = [time.perf_counter()]
-        embedding = jax.block_until_ready(generator.encode(image))
+        embedding = generator.encode(image)
+        jax.block_until_ready(vars(embedding))  # the embedding itself is no tree of arrays
         ends.append(time.perf_counter())
         proposals = generator.decode(embedding, prompts)
         ends.append(time.perf_counter())

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TextIO
 
@@ -22,7 +19,6 @@ from softmatch_jax.pipelines import (
 from softmatch_jax.pipelines.embedded import EmbeddedFeatures, EmbeddedMasks
 
 _PATCH = 14  # side of the patches of every DINOv2
-_CACHE_WARNING = "Features cannot be stored"
 
 
 class PipelineOptions(Protocol):
@@ -183,32 +179,3 @@ def cache_counts(matcher: Softmatcher) -> dict[str, int] | None:
         return None
     stats = matcher.cache.stats
     return {"hits": stats.hits_memory + stats.hits_disk, "misses": stats.misses}
-
-
-@contextmanager
-def plain_warnings(stream: TextIO | None) -> Iterator[None]:
-    """Shows what the feature cache warns of as one line, without the place in the code.
-
-    Args:
-        stream: Where to; by default standard error as it then is.
-    """
-    show = warnings.showwarning
-
-    def show_line(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        there = stream or sys.stderr
-        if not str(message).startswith(_CACHE_WARNING):
-            show(message, category, filename, lineno, file, line)
-        elif there is not None:
-            print(f"softmatch: warning: {message}", file=there, flush=True)
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("always", message=_CACHE_WARNING, category=RuntimeWarning)
-        warnings.showwarning = show_line
-        yield

@@ -11,10 +11,11 @@ from typing import Any, TextIO
 
 from softmatch_jax._checks import InputError, check_positive
 from softmatch_jax._types import Size
-from softmatch_jax.cli.backend import check_models, load_matcher, plain_warnings
+from softmatch_jax.cli.backend import check_models, load_matcher
 from softmatch_jax.cli.evaluate_arguments import parse_labels, parse_shard
 from softmatch_jax.cli.evaluate_config import EvaluateConfig
 from softmatch_jax.cli.names import file_slug, printable
+from softmatch_jax.cli.plain_warnings import plain_warnings
 from softmatch_jax.cli.progress import progress
 from softmatch_jax.cli.records import to_json
 from softmatch_jax.cli.sharing import check_sharing

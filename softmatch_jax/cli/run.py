@@ -18,7 +18,6 @@ from softmatch_jax.cli.backend import (
     check_models,
     load_matcher,
     parse_texts,
-    plain_warnings,
 )
 from softmatch_jax.cli.config import ReferenceConfig, SegmentConfig
 from softmatch_jax.cli.digests import file_digest
@@ -35,6 +34,7 @@ from softmatch_jax.cli.layout import (
 )
 from softmatch_jax.cli.names import name_targets, printable
 from softmatch_jax.cli.pictures import reference_tiles, write_pictures, write_sheet
+from softmatch_jax.cli.plain_warnings import plain_warnings
 from softmatch_jax.cli.progress import progress
 from softmatch_jax.cli.records import (
     Record,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TextIO
+from collections.abc import Sequence
 
 from softmatch_jax._checks import InputError
+from softmatch_jax.cli.plain_warnings import plain_warnings
 
 _USAGE = """\
 usage: softmatch train [-h] {sam,export} ...
@@ -62,8 +60,9 @@ def _sam(words: Sequence[str]) -> int:
 
     config = parse_sam(words)
     from softmatch_jax.cli.train_sam import run_sam
+    from softmatch_jax.training.checkpoints import DamagedCheckpoint
 
-    with _plain_warnings(sys.stderr):
+    with plain_warnings(sys.stderr, ours=DamagedCheckpoint, begins=""):
         return run_sam(config)
 
 
@@ -72,32 +71,7 @@ def _export(words: Sequence[str]) -> int:
 
     config = parse_export(words)
     from softmatch_jax.cli.train_export import run_export
-
-    with _plain_warnings(sys.stderr):
-        return run_export(config)
-
-
-@contextmanager
-def _plain_warnings(stream: TextIO | None) -> Iterator[None]:
-    """Shows a warning of ours as one line, without the place in the code."""
     from softmatch_jax.training.checkpoints import DamagedCheckpoint
 
-    show = warnings.showwarning
-
-    def show_line(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        if not issubclass(category, DamagedCheckpoint):
-            show(message, category, filename, lineno, file, line)
-        elif stream is not None:
-            print(f"softmatch: warning: {message}", file=stream, flush=True)
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("always", category=DamagedCheckpoint)
-        warnings.showwarning = show_line
-        yield
+    with plain_warnings(sys.stderr, ours=DamagedCheckpoint, begins=""):
+        return run_export(config)

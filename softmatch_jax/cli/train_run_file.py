@@ -10,6 +10,7 @@ from typing import Any
 
 from softmatch_jax import __version__
 from softmatch_jax._checks import InputError
+from softmatch_jax.data.files import make_folder
 from softmatch_jax.imaging import atomic_write_text
 from softmatch_jax.training.checkpoints import stored_steps
 from softmatch_jax.training.metrics import FILE as METRICS
@@ -79,13 +80,7 @@ def write_run(folder: Path, document: Mapping[str, Any]) -> None:
     Raises:
         InputError: It cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"The folder {folder} cannot be made ({error.strerror}); choose another one."
-        ) from None
-    atomic_write_text(folder / RUN, json.dumps(document, indent=1) + "\n")
+    atomic_write_text(make_folder(folder) / RUN, json.dumps(document, indent=1) + "\n")
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:

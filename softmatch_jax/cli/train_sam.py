@@ -143,7 +143,7 @@ def _say_end(config: TrainSamConfig, result: TrainResult, stdout: TextIO, stderr
         lines += ["To go on: the same command with --resume."]
     lines += [
         f"To export the weights: softmatch train export {run} -o weights.safetensors",
-        "To use them in Python: softmatch_jax.models.sam.tiny_generator.TinySam.load('weights.safetensors')",
+        "To use them: softmatch segment ... --embedded-masks tiny --embedded-weights weights.safetensors",
     ]
     print("\n".join(lines), file=stdout, flush=True)
     return _STATUS.get((result.stopped or "").partition(" ")[0], 0)

@@ -12,14 +12,8 @@ from softmatch_jax._checks import InputError
 from softmatch_jax.cli.train_arguments import parse_data
 from softmatch_jax.data.region_sources import open_region_pictures
 from softmatch_jax.data.regions import RegionPicture
-from softmatch_jax.evaluation.regions import (
-    PROMPT_KINDS,
-    RegionItem,
-    RegionScore,
-    draw_regions,
-    predictor,
-    region_scores,
-)
+from softmatch_jax.evaluation.region_items import PROMPT_KINDS, RegionItem, draw_regions
+from softmatch_jax.evaluation.regions import RegionScore, predictor, region_scores
 from softmatch_jax.models.sam.tiny_generator import TinySam, TinySamConfig
 from softmatch_jax.models.sam.tiny_network import TinyNetwork
 from softmatch_jax.training.region_batches import RegionSource

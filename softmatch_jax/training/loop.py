@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from softmatch_jax._checks import InputError
+from softmatch_jax.data.files import make_folder
 from softmatch_jax.imaging import atomic_write_bytes
 from softmatch_jax.training.checkpoints import Checkpoints, Identity
 from softmatch_jax.training.config import TrainConfig
@@ -186,12 +187,7 @@ class _Program:
 
 def _prepare(folder: Path, checkpoints: Checkpoints, resume: bool) -> None:
     """Makes the folder, and sees that no earlier training is overwritten."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"The folder {folder} cannot be made ({error.strerror}); choose another one."
-        ) from None
+    make_folder(folder)
     if not resume and (checkpoints.steps() or (folder / FILE).exists()):
         raise InputError(
             f"{folder} holds an earlier training; resume it, or choose an empty folder for a new one."

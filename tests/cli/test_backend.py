@@ -7,8 +7,9 @@ import pytest
 
 from softmatch_jax import Softmatcher
 from softmatch_jax._checks import InputError
-from softmatch_jax.cli.backend import load_matcher, parse_texts, plain_warnings
+from softmatch_jax.cli.backend import load_matcher, parse_texts
 from softmatch_jax.cli.config import SegmentConfig
+from softmatch_jax.cli.plain_warnings import plain_warnings
 
 
 class Terminal(io.StringIO):

@@ -7,13 +7,11 @@ from scipy.ndimage import distance_transform_edt
 from softmatch_jax._checks import InputError
 from softmatch_jax.data.bsds500 import read_regions
 from softmatch_jax.evaluation import compare, intersection_over_union
+from softmatch_jax.evaluation.region_items import PROMPT_KINDS, draw_regions, region_item
 from softmatch_jax.evaluation.regions import (
-    PROMPT_KINDS,
-    draw_regions,
     mask_proposals,
     predictor,
     region_iou,
-    region_item,
     region_scores,
     region_table,
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from softmatch_jax._checks import InputError
 
+_SAM = "those of SAM ViT-B, L or H and no others (download it again, or name a SAM checkpoint)"
 _NAMED = 10  # of each sort of misfit; the rest is counted
 
 
@@ -18,8 +19,19 @@ class Misfits:
     unexpected: list[str] = field(default_factory=list)
     misshapen: list[str] = field(default_factory=list)
 
-    def check(self, where: str) -> None:
-        """Raises ``InputError`` naming up to 10 tensors of each sort if there is any."""
+    def check(
+        self,
+        where: str,
+        model: str = "SAM",
+        expected: str = _SAM,
+    ) -> None:
+        """Raises ``InputError`` naming up to 10 tensors of each sort if there is any.
+
+        Args:
+            where: What does not fit.
+            model: What it should fit.
+            expected: The tensors of this model, and what to do.
+        """
         sorts = {"missing": self.missing, "unexpected": self.unexpected, "of another shape": self.misshapen}
         said = [
             f"{len(names)} {sort} ({', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''})"
@@ -27,10 +39,7 @@ class Misfits:
             if names
         ]
         if said:
-            raise InputError(
-                f"{where} does not fit SAM: tensors {'; '.join(said)}; expected those of SAM ViT-B, L or H "
-                "and no others (download it again, or name a SAM checkpoint)."
-            )
+            raise InputError(f"{where} does not fit {model}: tensors {'; '.join(said)}; expected {expected}.")
 
 
 def compare(expected: Mapping[str, tuple[int, ...]], got: Mapping[str, Sequence[int]]) -> Misfits:

@@ -155,18 +155,9 @@ def _damaged(where: str, error: Exception) -> str:
 
 def _check_shapes(where: str, arrays: Mapping[str, np.ndarray]) -> None:
     shapes = {name: array.shape for name, array in arrays.items()}
-    misfits = compare(expected_shapes(SamConfig.tiny()), shapes)
-    sorts = {
-        "missing": misfits.missing,
-        "unexpected": misfits.unexpected,
-        "of another shape": misfits.misshapen,
-    }
-    said = [f"{len(names)} {sort} ({', '.join(names)})" for sort, names in sorts.items() if names]
-    if said:
-        raise InputError(
-            f"{where} does not fit the tiny model: arrays {'; '.join(said)}; expected those of this version, "
-            f"{__version__}, and no others (train anew, or take the weights that belong to it)."
-        )
+    cure = "train anew, or take the weights that belong to it"
+    expected = f"those of this version, {__version__}, and no others ({cure})"
+    compare(expected_shapes(SamConfig.tiny()), shapes).check(where, "the tiny model", expected)
 
 
 def _check_values(where: str, arrays: Mapping[str, np.ndarray], cure: str) -> None:

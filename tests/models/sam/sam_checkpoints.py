@@ -277,3 +277,8 @@ def save_transformers(model, folder):
 def save_authors(model, path):
     torch.save(authors_state(model), path)
     return path
+
+
+def rows_of(embeddings):
+    """Torch's ``[B, dim, h, w]`` as rows ``[B, hw, dim]``."""
+    return embeddings.permute(0, 2, 3, 1).flatten(1, 2).numpy()

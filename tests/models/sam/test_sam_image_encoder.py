@@ -9,22 +9,11 @@ import transformers
 
 from softmatch_jax._checks import InputError
 from softmatch_jax.models.checkpoints import locate
-from softmatch_jax.models.sam.config import SamConfig
 from softmatch_jax.models.sam.image_encoder_torch import TorchImageEncoder
 
 
 def pixels(count=2, seed=0):
     return np.random.default_rng(seed).normal(size=(count, 3, 128, 128)).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def config(tiny):
-    return SamConfig.from_transformers(tiny.config.to_dict())
-
-
-@pytest.fixture(scope="module")
-def folder(tiny, tmp_path_factory):
-    return sam_checkpoints.save_transformers(tiny, tmp_path_factory.mktemp("sam") / "folder")
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +26,10 @@ def encoder(folder, config):
     return TorchImageEncoder.load(locate(folder), config, "cpu", "float32")
 
 
-def rows_of(embeddings):
-    return embeddings.permute(0, 2, 3, 1).flatten(1, 2).numpy()
-
-
 def test_as_transformers_to_the_bit(folder, encoder):
     model = transformers.SamModel.from_pretrained(folder).eval()
     with torch.inference_mode():
-        expected = rows_of(model.get_image_embeddings(torch.tensor(pixels())))
+        expected = sam_checkpoints.rows_of(model.get_image_embeddings(torch.tensor(pixels())))
     got = encoder(pixels())
     assert isinstance(got, jax.Array) and got.shape == (2, 64, 64) and got.dtype == np.float32
     np.testing.assert_array_equal(got, expected)
@@ -53,7 +38,7 @@ def test_as_transformers_to_the_bit(folder, encoder):
 def test_as_segment_anything(tiny, encoder):
     network = sam_checkpoints.authors_model(tiny)
     with torch.inference_mode():
-        expected = rows_of(network.image_encoder(torch.tensor(pixels())))
+        expected = sam_checkpoints.rows_of(network.image_encoder(torch.tensor(pixels())))
     np.testing.assert_allclose(encoder(pixels()), expected, atol=1e-5 * np.ptp(expected))
 
 

@@ -32,10 +32,6 @@ def pixels(count=2, seed=0, side=128):
     return np.random.default_rng(seed).normal(size=(count, 3, side, side)).astype(np.float32)
 
 
-def rows_of(embeddings):
-    return embeddings.permute(0, 2, 3, 1).flatten(1, 2).numpy()
-
-
 def check(got, wanted, tolerance=TOLERANCE):
     assert got.shape == wanted.shape
     assert np.abs(np.asarray(got) - wanted).max() <= tolerance * np.ptp(wanted)
@@ -43,16 +39,6 @@ def check(got, wanted, tolerance=TOLERANCE):
 
 def encoder_tensors(model):
     return {k: v for k, v in model.state_dict().items() if k.startswith("vision_encoder.")}
-
-
-@pytest.fixture(scope="module")
-def config(tiny):
-    return SamConfig.from_transformers(tiny.config.to_dict())
-
-
-@pytest.fixture(scope="module")
-def folder(tiny, tmp_path_factory):
-    return sam_checkpoints.save_transformers(tiny, tmp_path_factory.mktemp("sam") / "folder")
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +59,9 @@ def test_presets_are_as_both_packages(name):
     picture = pixels(1)
     got = encoder(jnp.asarray(picture[0].transpose(1, 2, 0)))
     with torch.inference_mode():
-        check(got, rows_of(model.vision_encoder(torch.tensor(picture)).last_hidden_state)[0])
+        check(got, sam_checkpoints.rows_of(model.vision_encoder(torch.tensor(picture)).last_hidden_state)[0])
         authors = sam_checkpoints.authors_model(model).image_encoder
-        check(got, rows_of(authors(torch.tensor(picture)))[0])
+        check(got, sam_checkpoints.rows_of(authors(torch.tensor(picture)))[0])
 
 
 @pytest.mark.slow
@@ -90,7 +76,7 @@ def test_vit_b_at_full_size():
     picture = pixels(1, side=1024)
     got = jax.jit(encoder)(jnp.asarray(picture[0].transpose(1, 2, 0)))
     with torch.inference_mode():
-        wanted = rows_of(model.vision_encoder(torch.tensor(picture)).last_hidden_state)[0]
+        wanted = sam_checkpoints.rows_of(model.vision_encoder(torch.tensor(picture)).last_hidden_state)[0]
     check(got, wanted, 1e-4)
 
 
@@ -246,5 +232,5 @@ print(made.decode(embedding, [prompt]).masks.shape)
 def test_the_embedding_of_transformers_folder(folder, encoder):
     model = transformers.SamModel.from_pretrained(folder).eval()
     with torch.inference_mode():
-        expected = rows_of(model.get_image_embeddings(torch.tensor(pixels())))
+        expected = sam_checkpoints.rows_of(model.get_image_embeddings(torch.tensor(pixels())))
     check(encoder(pixels()), expected)
