@@ -17,11 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from softmatch_jax.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from softmatch_jax.models.sam.config import SamConfig
 from softmatch_jax.models.sam.flat_weights import Weights, buffers, initial_weights, merge
 from softmatch_jax.models.sam.tiny import TinySamModel
-from softmatch_jax.models.sam.tiny_encoder import TinyFeatures
+from softmatch_jax.models.sam.tiny_encoder import TinyFeatures, standardise
 from softmatch_jax.training.sam_config import SamTrainConfig
 from softmatch_jax.training.sam_losses import cross_entropy, dice_loss, focal_loss, hard_iou
 from softmatch_jax.training.sam_prompting import AMBIGUOUS, KINDS, Marks, correct, draw_marks
@@ -167,12 +166,8 @@ def _digest(weights: Mapping[str, Any]) -> str:
 def _prepare(model: TinySamModel, arrays: Mapping[str, Array]) -> _Picture:
     """Encodes a picture, and brings its truth to the decoder's raster."""
     size, side = model.config.image_size, 4 * model.config.embedding_size
-    height, width = arrays["content"]
-    rows, columns = jnp.arange(size) < height, jnp.arange(size) < width
-    inside = (rows[:, None] & columns[None]).astype(jnp.float32)
-    mean, deviation = np.asarray(IMAGENET_MEAN, np.float32), np.asarray(IMAGENET_STD, np.float32)
-    pixels = (arrays["images"].astype(jnp.float32) / 255 - mean) / deviation
-    features = model.encode(pixels * inside[..., None])
+    pixels, inside = standardise(arrays["images"], arrays["content"])
+    features = model.encode(pixels)
     masks = arrays["masks"].astype(jnp.float32)
     step = masks.shape[-1] // side
     truth = masks.reshape(len(masks), side, step, side, step).mean(axis=(2, 4))

@@ -27,6 +27,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from softmatch_jax._checks import InputError, check_shape
+from softmatch_jax.models.sam.chunking import decode_in_chunks
 from softmatch_jax.models.sam.layers import PRECISION, gelu
 from softmatch_jax.models.sam.mask_decoder import MaskDecoder
 from softmatch_jax.models.sam.model import Sam
@@ -196,18 +197,7 @@ def _decode(
         jnp.zeros((len(sparse), len(masks)), jnp.float32),
     )
 
-    def step(index: Array, outputs: tuple[Array, Array]) -> tuple[Array, Array]:
-        start = index * chunk
-        prompts = [jax.lax.dynamic_slice_in_dim(array, start, chunk) for array in (sparse, valid)]
-        # One prompt is not a batch of one: products of matrices run faster than those of stacks.
-        made = jax.vmap(one)(*prompts) if chunk > 1 else [x[None] for x in one(*(p[0] for p in prompts))]
-        logits, iou = (
-            jax.lax.dynamic_update_slice_in_dim(output, part, start, 0)
-            for output, part in zip(outputs, made, strict=True)
-        )
-        return logits, iou
-
-    return jax.lax.fori_loop(0, (count + chunk - 1) // chunk, step, outputs)
+    return decode_in_chunks(one, (sparse, valid), outputs, count, chunk=chunk)
 
 
 class FastDecoder:

@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, UInt8
 
 from softmatch_jax._checks import InputError, check_shape
+from softmatch_jax.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from softmatch_jax.models.sam.config import SamConfig
 from softmatch_jax.models.sam.conv_block import ConvBlock, Convolution
 from softmatch_jax.models.sam.layers import PIXEL_NORM_EPS, PatchConv, layer_norm, linear
@@ -37,6 +39,26 @@ class TinyFeatures(NamedTuple):
     rows: Float[Array, "hw dim"]
     fine: Fine
     matched: Float[Array, "2*h 2*w m"]
+
+
+def standardise(
+    image: UInt8[Array, "S S 3"], content: Int[Array, " 2"]
+) -> tuple[Float[Array, "S S 3"], Float[Array, "S S"]]:
+    """A picture as the encoder takes it, in training and afterwards.
+
+    Args:
+        image: The picture at the top left of a square.
+        content: Its height and width.
+
+    Returns:
+        The square with the mean and deviation of ImageNet taken out and zero beyond the picture, and 1 inside
+        the picture and 0 beyond.
+    """
+    rows, columns = (jnp.arange(image.shape[0]) < content[axis] for axis in (0, 1))
+    inside = (rows[:, None] & columns[None]).astype(jnp.float32)
+    mean, deviation = (np.asarray(values, np.float32) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    pixels = (image.astype(jnp.float32) / 255 - mean) / deviation
+    return pixels * inside[..., None], inside
 
 
 class Stage(nnx.Module):

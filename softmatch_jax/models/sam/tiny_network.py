@@ -16,10 +16,10 @@ from jaxtyping import Array, Float, Int
 
 from softmatch_jax._checks import check_image
 from softmatch_jax._types import Image, Size
-from softmatch_jax.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from softmatch_jax.models.sam.chunking import decode_in_chunks
 from softmatch_jax.models.sam.config import SamConfig
 from softmatch_jax.models.sam.flat_weights import merge
-from softmatch_jax.models.sam.tiny_encoder import TinyFeatures
+from softmatch_jax.models.sam.tiny_encoder import TinyFeatures, standardise
 from softmatch_jax.models.sam.tiny_weights import read_weights
 
 BLOCK = 16
@@ -130,11 +130,8 @@ class TinyNetwork:
 @partial(jax.jit, static_argnames="config")
 def _encode(config: SamConfig, weights: Mapping[str, Array], square: Array, content: Array) -> TinyFeatures:
     """Standardises, sets what is beyond the picture to zero, and embeds."""
-    rows, columns = (jnp.arange(config.image_size) < content[axis] for axis in (0, 1))
-    inside = (rows[:, None] & columns[None]).astype(jnp.float32)
-    mean, deviation = (np.asarray(values, np.float32) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    pixels = (square.astype(jnp.float32) / 255 - mean) / deviation
-    features: TinyFeatures = merge(config, weights).encode(pixels * inside[..., None])
+    pixels, _ = standardise(square, content)
+    features: TinyFeatures = merge(config, weights).encode(pixels)
     return features
 
 
@@ -152,21 +149,8 @@ def _decode(
 ) -> tuple[Array, Array]:
     """Decodes the first ``count`` prompts, a chunk at a time; what is left of the output stays zero."""
     model, side = merge(config, weights), 4 * config.embedding_size
-    one = partial(model.decode, features)
-
-    def step(index: Array, outputs: tuple[Array, Array]) -> tuple[Array, Array]:
-        start = index * chunk
-        prompts = [jax.lax.dynamic_slice_in_dim(array, start, chunk) for array in (xy, labels, logits)]
-        # One prompt is not a batch of one: products of matrices run faster than those of stacks.
-        made = jax.vmap(one)(*prompts) if chunk > 1 else [x[None] for x in one(*(p[0] for p in prompts))]
-        masks, iou = (
-            jax.lax.dynamic_update_slice_in_dim(output, part, start, 0)
-            for output, part in zip(outputs, made, strict=True)
-        )
-        return masks, iou
-
     blank = (
         jnp.zeros((len(xy), config.mask_tokens, side, side), jnp.float32),
         jnp.zeros((len(xy), config.mask_tokens), jnp.float32),
     )
-    return jax.lax.fori_loop(0, (count + chunk - 1) // chunk, step, blank)
+    return decode_in_chunks(partial(model.decode, features), (xy, labels, logits), blank, count, chunk=chunk)
