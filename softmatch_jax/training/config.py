@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from softmatch_jax._checks import InputError, check_positive
 
@@ -22,7 +22,8 @@ class TrainConfig:
     Attributes:
         steps: Number of steps; the learning rate comes down over them.
         seed: Seed of the parameters, the batches and all other randomness.
-        learning_rate: The highest rate of AdamW.
+        optimiser: adamw; or muon, which gets further in a step that takes longer.
+        learning_rate: The highest rate.
         final_rate: The rate that the last step comes down to, as a share of the highest.
         warmup_steps: Steps over which the rate rises from nothing; then it falls along a cosine.
         weight_decay: Decay of weights with two axes or more, times the rate.
@@ -44,6 +45,7 @@ class TrainConfig:
 
     steps: int = 10_000
     seed: int = 0
+    optimiser: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = 1e-3
     final_rate: float = 0.0
     warmup_steps: int = 200
@@ -68,6 +70,8 @@ class TrainConfig:
         for name in (*counts, "validate_every", "max_skipped"):
             if getattr(self, name) < 1:
                 raise InputError(f"training.{name} is {getattr(self, name)}; expected 1 or more.")
+        if self.optimiser not in ("adamw", "muon"):
+            raise InputError(f"training.optimiser is {self.optimiser!r}; expected 'adamw' or 'muon'.")
         check_positive("training.learning_rate", self.learning_rate)
         for name in ("warmup_steps", "weight_decay", "clip_norm"):
             if not 0 <= getattr(self, name) < math.inf:

@@ -1,16 +1,31 @@
-"""AdamW (Loshchilov and Hutter, ICLR 2019) on the trained parameters, and their running average."""
+"""How the trained parameters are moved, and their running average.
+
+AdamW is by Loshchilov and Hutter (ICLR 2019). Muon (Jordan et al. 2024) makes the steps of matrices
+orthogonal and leaves everything else to AdamW, both with Nesterov's look ahead. Its steps are scaled to the
+size of AdamW's (Liu et al. 2025, 2.2), so that one rate serves both.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from optax.contrib import MuonDimensionNumbers, muon
 
 from softmatch_jax._checks import InputError
 from softmatch_jax.training.config import TrainConfig
 from softmatch_jax.training.task import Decays, Parameters, Task, TrainsInPart
+
+_SMALLEST_SIDE = 16
+"""Matrices that are narrower say little about orthogonality; they are left to AdamW."""
+
+_NEWTON_SCHULZ_STEPS = 4
+_ADAM_SIZE = 0.2
+"""Root mean square of AdamW's steps, about, at a rate of 1."""
 
 
 def learning_rate(config: TrainConfig) -> optax.Schedule:
@@ -31,20 +46,46 @@ def learning_rate(config: TrainConfig) -> optax.Schedule:
 
 
 def optimiser(config: TrainConfig, decayed: Any) -> optax.GradientTransformation:
-    """Clipping and AdamW at a rate of -1; the step multiplies by the rate of its own number.
+    """Clipping and AdamW or Muon at a rate of -1; the step multiplies by the rate of its own number.
 
-    The rate is not the optimiser's, because skipped steps count for the schedule and not for Adam's moments.
+    The rate is not the optimiser's, because skipped steps count for the schedule and not for the moments.
 
     Args:
         config: The settings.
-        decayed: For each trained leaf whether weight decay applies.
+        decayed: For each trained leaf whether weight decay applies. Of these Muon moves those that are
+            matrices of some width, a convolution's kernel being one from all that it sees to its outputs.
     """
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
-    return optax.chain(
-        clip,
-        optax.scale_by_adam(config.beta1, config.beta2),
-        optax.add_decayed_weights(config.weight_decay, decayed),
-    )
+    if config.optimiser == "muon":
+        scale = muon(
+            -1.0,
+            ns_steps=_NEWTON_SCHULZ_STEPS,
+            adam_b1=config.beta1,
+            adam_b2=config.beta2,
+            consistent_rms=_ADAM_SIZE,
+            muon_weight_dimension_numbers=_matrices(decayed),
+        )
+    else:
+        scale = optax.scale_by_adam(config.beta1, config.beta2)
+    return optax.chain(clip, scale, optax.add_decayed_weights(config.weight_decay, decayed))
+
+
+def _matrices(decayed: Any) -> Callable[[Any], Any]:
+    """A function from parameters to the axes that Muon takes for rows and columns, ``None`` for other leaves.
+
+    Optax asks it for trees without the leaves of AdamW, too; what decays is therefore looked up by path.
+    """
+    decays = dict(jax.tree_util.tree_leaves_with_path(decayed))
+
+    def axes(path: tuple[Any, ...], leaf: jax.Array) -> MuonDimensionNumbers | None:
+        if not decays[path] or leaf.ndim < 2:
+            return None
+        *inputs, outputs = leaf.shape
+        if min(math.prod(inputs), outputs) < _SMALLEST_SIDE:
+            return None
+        return MuonDimensionNumbers(tuple(range(len(inputs))), (len(inputs),))
+
+    return lambda params: jax.tree_util.tree_map_with_path(axes, params)
 
 
 def trained_leaves(task: Task, params: Parameters) -> Any:

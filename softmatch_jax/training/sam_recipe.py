@@ -26,12 +26,18 @@ class SamRecipe:
 
 TINY = SamRecipe(
     training=TrainConfig(
-        steps=7000, learning_rate=1e-3, ema_decay=0.998, warmup_steps=200, log_every=100, save_every=1000
+        steps=10_000,
+        optimiser="muon",
+        learning_rate=1.5e-3,
+        ema_decay=0.998,
+        warmup_steps=200,
+        log_every=100,
+        save_every=1000,
     ),
     sam=SamTrainConfig(pixel_loss="cross_entropy", pixel_weight=2.0),
     batches=RegionBatchConfig(
         # Most is learned from small views; the rest brings the model nearer to what it will see.
-        stages=((0, 128, 4), (6000, 192, 4)),
+        stages=((0, 128, 4), (8400, 192, 4)),
         prompts=8,
         correct_every=6,
         framing=Framing(whole=0.5, smallest=0.45, turned=10),

@@ -56,6 +56,31 @@ def test_adamw_is_that_of_optax():
     assert not np.allclose(mine["kernel"], params["kernel"])
 
 
+def test_muon_makes_the_steps_of_matrices_orthogonal():
+    shapes = {"linear": (24, 48), "conv": (3, 3, 16, 32), "narrow": (40, 4), "token": (24, 48), "bias": (48,)}
+    key = jax.random.key(0)
+    gradient = {
+        name: jax.random.normal(key, shape) * jnp.linspace(0.1, 3, shape[-1])
+        for name, shape in shapes.items()
+    }
+    params = jax.tree.map(jnp.zeros_like, gradient)
+    decayed = {name: name not in ("token", "bias") for name in shapes}
+    muon = optimiser(config(optimiser="muon", clip_norm=0.0), decayed)
+    directions, _ = muon.update(gradient, muon.init(params), params)
+    for name in ("linear", "conv"):
+        matrix = np.asarray(directions[name]).reshape(-1, shapes[name][-1])
+        # As large as a step of AdamW: a root mean square of 0.2 whatever the shape.
+        assert np.sqrt(np.mean(matrix**2)) == pytest.approx(0.2, rel=0.25)
+        values = np.linalg.svd(matrix, compute_uv=False)
+        before = np.linalg.svd(np.asarray(gradient[name]).reshape(matrix.shape), compute_uv=False)
+        assert values.max() / values.min() < 3 < before.max() / before.min()
+        assert np.vdot(matrix, gradient[name]) > 0
+    for name in ("narrow", "token", "bias"):
+        # AdamW's first step, with Nesterov's look ahead: the same whatever the gradient.
+        ahead = (0.9 * 0.1 / (1 - 0.9**2) + 0.1 / (1 - 0.9)) * np.sign(gradient[name])
+        np.testing.assert_allclose(directions[name], ahead, rtol=1e-3)
+
+
 def test_clipping_can_be_turned_off():
     params = {"a": jnp.zeros(2)}
     huge = {"a": jnp.array([3e3, 4e3])}
