@@ -13,6 +13,7 @@ import jax
 from softmatch_jax._checks import InputError
 from softmatch_jax.imaging import atomic_write_text
 from softmatch_jax.training.step import Outcome
+from softmatch_jax.training.task import Weighted
 
 FILE = "metrics.jsonl"
 """Name of the file in the folder of a training."""
@@ -39,7 +40,7 @@ class Window:
     def __init__(self, kept: Mapping[str, Any] | None = None) -> None:
         self._pending: list[Outcome] = []
         # By name, because a metric may be told at some steps only.
-        self._counts: dict[str, int] = dict(kept["counts"]) if kept else {}
+        self._weights: dict[str, float] = dict(kept["weights"]) if kept else {}
         self._sums: dict[str, float] = dict(kept["sums"]) if kept else {}
         self.skipped = 0
         self._rate = math.nan
@@ -51,13 +52,13 @@ class Window:
     def kept(self) -> dict[str, Any]:
         """What a checkpoint keeps, to go on with the same numbers. Waits for the device."""
         self._fetch()
-        return {"counts": dict(self._counts), "sums": dict(self._sums)}
+        return {"weights": dict(self._weights), "sums": dict(self._sums)}
 
     def close(self) -> Record:
         """The means, the last learning rate and the steps skipped so far. Waits for the device."""
         self._fetch()
-        means = {name: _finite(total / self._counts[name]) for name, total in self._sums.items()}
-        self._counts, self._sums = {}, {}
+        means = {name: _ratio(total, self._weights[name]) for name, total in self._sums.items()}
+        self._weights, self._sums = {}, {}
         return {"loss": None, **means, "learning_rate": self._rate, "skipped": self.skipped}
 
     def _fetch(self) -> None:
@@ -66,8 +67,9 @@ class Window:
             self._rate, self.skipped = float(outcome.learning_rate), int(outcome.skipped)
             if outcome.finite:
                 for name, value in outcome.values.items():
-                    self._counts[name] = self._counts.get(name, 0) + 1
-                    self._sums[name] = self._sums.get(name, 0.0) + float(value)
+                    total, weight = value if isinstance(value, Weighted) else (value, 1)
+                    self._weights[name] = self._weights.get(name, 0.0) + float(weight)
+                    self._sums[name] = self._sums.get(name, 0.0) + float(total)
         self._pending.clear()
 
 
@@ -76,8 +78,11 @@ def check_names(metrics: Mapping[str, Any]) -> None:
     for name, value in metrics.items():
         if name in RESERVED - {"loss", "grad_norm"}:
             raise InputError(f"The task has a metric {name!r}, which is a name of the loop; rename it.")
-        if value.shape:
-            raise InputError(f"The task's metric {name!r} has shape {list(value.shape)}; expected a scalar.")
+        for part in jax.tree.leaves(value):
+            if part.shape:
+                raise InputError(
+                    f"The task's metric {name!r} has shape {list(part.shape)}; expected a scalar."
+                )
 
 
 class MetricsFile:
@@ -136,9 +141,10 @@ def read_metrics(path: Path) -> list[Record]:
     return records
 
 
-def _finite(value: float) -> float | None:
-    """The value, or ``None`` for what JSON has no number for."""
-    return value if math.isfinite(value) else None
+def _ratio(total: float, weight: float) -> float | None:
+    """The mean, or ``None`` where there is none that JSON has a number for."""
+    mean = total / weight if weight else math.nan
+    return mean if math.isfinite(mean) else None
 
 
 def _line(record: Record) -> str:

@@ -24,6 +24,7 @@ from softmatch_jax.models.sam.tiny_encoder import TinyFeatures, standardise
 from softmatch_jax.training.sam_config import SamTrainConfig
 from softmatch_jax.training.sam_losses import cross_entropy, dice_loss, focal_loss, hard_iou
 from softmatch_jax.training.sam_prompting import AMBIGUOUS, KINDS, Marks, correct, draw_marks
+from softmatch_jax.training.task import Metrics, Weighted
 
 
 class _Picture(NamedTuple):
@@ -85,9 +86,7 @@ class SamTask:
         """The kernels; tokens, tables of positions, gains and biases are not drawn to zero."""
         return {name: name.endswith("kernel") for name in params}
 
-    def loss(
-        self, params: Weights, batch: Mapping[str, Array], key: jax.Array
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss(self, params: Weights, batch: Mapping[str, Array], key: jax.Array) -> tuple[jax.Array, Metrics]:
         """The loss of a batch of :class:`~softmatch_jax.training.region_batches.RegionBatches`."""
         images = batch["images"]
         model = merge(SamConfig.tiny(images.shape[1]), params)
@@ -95,15 +94,15 @@ class SamTask:
         rounds = self.config.rounds if "correct" in batch else 0
         arrays = {name: array for name, array in batch.items() if name != "correct"}
 
-        def one(arrays: Mapping[str, Array], key: jax.Array) -> tuple[Array, dict[str, Array]]:
+        def one(arrays: Mapping[str, Array], key: jax.Array) -> tuple[Array, Metrics]:
             return self._picture_loss(model, arrays, key, rounds)
 
         losses, metrics = jax.vmap(one)(arrays, keys)
-        return losses.mean(), {name: jnp.mean(values) for name, values in metrics.items()}
+        return losses.mean(), jax.tree.map(jnp.mean, metrics)
 
     def _picture_loss(
         self, model: TinySamModel, arrays: Mapping[str, Array], key: jax.Array, rounds: int
-    ) -> tuple[Array, dict[str, Array]]:
+    ) -> tuple[Array, Metrics]:
         picture = _prepare(model, arrays)
         mark_key, *round_keys = jax.random.split(key, 1 + rounds)
         marks = draw_marks(
@@ -124,7 +123,7 @@ class SamTask:
             "iou_of_three": answer.iou[:, 1:].max(axis=1),
             "iou_error": jnp.sqrt(answer.error),
         }
-        metrics = {name: _mean(value, picture.weights) for name, value in values.items()}
+        metrics: Metrics = {name: _mean(value, picture.weights) for name, value in values.items()}
         metrics |= _by_kind(answer.iou[:, 0], marks.kinds, picture.weights)
         stride = arrays["images"].shape[0] // answer.logits.shape[-1]
         for round_key in round_keys:
@@ -180,16 +179,11 @@ def _mean(values: Array, weights: Array) -> Array:
     return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1)
 
 
-def _by_kind(iou: Array, kinds: Array, weights: Array) -> dict[str, Array]:
-    """For boxes and for single points the sum of IoU and the share of regions, whose ratio is the mean."""
-    count = jnp.maximum(jnp.sum(weights), 1)
+def _by_kind(iou: Array, kinds: Array, weights: Array) -> dict[str, Weighted]:
+    """The IoU of boxes and of single points."""
     names = list(KINDS)
     chosen = {
         "box": (kinds == names.index("box")) * weights,
         "point": sum((kinds == names.index(name)) * weights for name in AMBIGUOUS),
     }
-    result = {}
-    for name, here in chosen.items():
-        result[f"{name}_iou_sum"] = jnp.sum(iou * here) / count
-        result[f"{name}_share"] = jnp.sum(here) / count
-    return result
+    return {f"iou_{name}": Weighted(jnp.sum(iou * here), jnp.sum(here)) for name, here in chosen.items()}

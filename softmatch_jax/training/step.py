@@ -21,7 +21,7 @@ from softmatch_jax.training.optimisation import (
     trained_leaves,
 )
 from softmatch_jax.training.sharding import dealt_parts, replicated
-from softmatch_jax.training.task import Parameters, Task
+from softmatch_jax.training.task import Metrics, Parameters, Task
 
 DeviceBatch: TypeAlias = Mapping[str, jax.Array]
 
@@ -72,7 +72,7 @@ class Outcome(NamedTuple):
         in_a_row: How many of them were the last.
     """
 
-    values: dict[str, jax.Array]
+    values: Metrics
     learning_rate: jax.Array
     finite: jax.Array
     skipped: jax.Array
@@ -107,13 +107,13 @@ def make_step(task: Task, config: TrainConfig, mesh: Mesh) -> Step:
     root = jax.random.key(config.seed)
 
     def step(state: TrainState, batch: DeviceBatch) -> tuple[TrainState, Outcome]:
-        def loss(part: Any, batch: DeviceBatch, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        def loss(part: Any, batch: DeviceBatch, key: jax.Array) -> tuple[jax.Array, Metrics]:
             return task.loss(join(part, state.fixed), batch, key)
 
         key = jax.random.fold_in(root, state.step)
-        gradient, values = _gradient(loss, state.trained, batch, key, config.accumulate, mesh)
+        gradient, mean, metrics = _gradient(loss, state.trained, batch, key, config.accumulate, mesh)
         norm = optax.tree.norm(gradient)
-        finite = jnp.isfinite(values["loss"]) & jnp.isfinite(norm)
+        finite = jnp.isfinite(mean) & jnp.isfinite(norm)
         pace = rate(state.step)
         updated = _update(task, config, state, gradient, pace)
         # One program for both cases: the old values are chosen where the new ones are worthless.
@@ -123,7 +123,7 @@ def make_step(task: Task, config: TrainConfig, mesh: Mesh) -> Step:
             skipped=state.skipped + (~finite).astype(jnp.int32),
             in_a_row=jnp.where(finite, 0, state.in_a_row + 1),
         )
-        values = {**values, "grad_norm": norm}
+        values: Metrics = {"loss": mean, **metrics, "grad_norm": norm}
         return state, Outcome(values, pace, finite, state.skipped, state.in_a_row)
 
     return jax.jit(step, donate_argnums=0)
@@ -152,12 +152,12 @@ def _gradient(
     key: jax.Array,
     accumulate: int,
     mesh: Mesh,
-) -> tuple[Any, dict[str, jax.Array]]:
-    """Gradient and metrics with the loss among them, as means over the parts of the batch."""
+) -> tuple[Any, jax.Array, Metrics]:
+    """Gradient, loss and metrics, as means over the parts of the batch."""
 
-    def one(batch: DeviceBatch, key: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
+    def one(batch: DeviceBatch, key: jax.Array) -> tuple[Any, jax.Array, Metrics]:
         (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(params, batch, key)
-        return gradient, {"loss": value, **metrics}
+        return gradient, value, metrics
 
     if accumulate == 1:
         return one(batch, key)

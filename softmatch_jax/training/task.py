@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import numpy as np
@@ -14,6 +14,23 @@ variant is compiled once."""
 
 Parameters: TypeAlias = Any
 """A pytree of arrays; float32 where they are trained."""
+
+
+class Weighted(NamedTuple):
+    """A metric of some pictures or regions only, such as the IoU of those that a box asks for.
+
+    Attributes:
+        total: The sum of the values, each times its weight, over the pictures of the batch or their mean.
+        weight: That of the weights, zero if the metric says nothing of this batch.
+    """
+
+    total: jax.Array
+    weight: jax.Array
+
+
+Metrics: TypeAlias = dict[str, jax.Array | Weighted]
+"""By name: scalars, whose mean over steps is told, and :class:`Weighted`, whose totals are set against their
+weights."""
 
 
 class Task(Protocol):
@@ -31,8 +48,8 @@ class Task(Protocol):
 
     def loss(
         self, params: Parameters, batch: Mapping[str, jax.Array], key: jax.Array
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The loss, a mean over the pictures of the batch, and metrics; scalars all. Traced by JAX."""
+    ) -> tuple[jax.Array, Metrics]:
+        """The loss, a mean over the pictures of the batch, and metrics. Traced by JAX."""
         ...
 
 

@@ -54,11 +54,12 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_pictures(boxes):
     (both, metrics), *alone = (boxes(picked(batch, *two), key) for two in ((0, 1), (0, 0), (1, 1)))
     assert abs(alone[0][0] - alone[1][0]) > 1e-3
     assert both == pytest.approx((alone[0][0] + alone[1][0]) / 2, rel=1e-5)
+    halves = jax.tree.map(lambda first, second: (first + second) / 2, *(each for _, each in alone))
     for name, value in metrics.items():
-        assert value.shape == ()
-        assert value == pytest.approx((alone[0][1][name] + alone[1][1][name]) / 2, rel=1e-5), name
-    assert metrics["box_share"] == 1 and metrics["point_share"] == 0
-    assert metrics["box_iou_sum"] == pytest.approx(metrics["iou"]) and "iou_corrected" not in metrics
+        assert value == pytest.approx(halves[name], rel=1e-5), name
+    box, point = metrics["iou_box"], metrics["iou_point"]
+    assert box.weight > 0 and (point.total, point.weight) == (0, 0)
+    assert box.total / box.weight == pytest.approx(metrics["iou"]) and "iou_corrected" not in metrics
 
 
 def test_padding_does_not_count(boxes):
@@ -83,7 +84,7 @@ def test_slots_without_a_region_do_not_count(boxes):
     assert boxes(alone, key)[0] == pytest.approx(boxes(twice, key)[0], rel=1e-5)
     empty = {**batch, "weights": 0 * batch["weights"]}
     loss, metrics = boxes(empty, key)
-    assert loss == 0 and all(value == 0 for value in metrics.values())
+    assert loss == 0 and not any(jax.tree.leaves(metrics))
 
 
 @jax.jit

@@ -14,6 +14,7 @@ from softmatch_jax.training.curves import draw_curves
 from softmatch_jax.training.display import Display, summary
 from softmatch_jax.training.metrics import MetricsFile, Window, check_names, read_metrics
 from softmatch_jax.training.step import Outcome
+from softmatch_jax.training.task import Weighted
 from softmatch_jax.training.timing import Clock
 
 
@@ -28,7 +29,7 @@ def test_means_leave_out_what_was_skipped():
         window.add(step)
     record = window.close()
     assert record == {"loss": 2.5, "iou": 1.25, "learning_rate": 0.5, "skipped": 1}
-    assert window.kept() == {"counts": {}, "sums": {}}
+    assert window.kept() == {"weights": {}, "sums": {}}
 
 
 def test_a_metric_of_some_steps_only():
@@ -37,6 +38,17 @@ def test_a_metric_of_some_steps_only():
     window.add(Outcome({"loss": jnp.float32(3), "corrected": jnp.float32(0.5)}, *outcome(3)[1:]))
     record = window.close()
     assert (record["loss"], record["iou"], record["corrected"]) == (2, 0.5, 0.5)
+
+
+def test_a_mean_by_weights():
+    window = Window()
+    for total, weight in ((0.5, 1), (0, 0), (2.5, 3)):
+        values = {"loss": jnp.float32(1), "iou_box": Weighted(jnp.float32(total), jnp.float32(weight))}
+        window.add(Outcome(values, *outcome(3)[1:]))
+    assert window.close()["iou_box"] == 0.75
+    # Nothing to say of, which is not zero.
+    window.add(Outcome({"iou_box": Weighted(jnp.float32(0), jnp.float32(0))}, *outcome(3)[1:]))
+    assert window.close()["iou_box"] is None
 
 
 def test_a_window_goes_on_from_what_was_kept():
