@@ -13,24 +13,19 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from ablation_figure import draw
+from real_folders import NO_BAR, gap, opened, run_left, table_of
 
 from softmatch_jax import Softmatcher
 from softmatch_jax.data.annotating import Annotator
 from softmatch_jax.data.corrected import CorrectedEpisodes
-from softmatch_jax.data.episodes import ClassLists
-from softmatch_jax.data.folder import open_folder
-from softmatch_jax.evaluation.pairing import compare
 from softmatch_jax.evaluation.records import finished
-from softmatch_jax.evaluation.report import collect, scores
-from softmatch_jax.evaluation.run_file import start_run
-from softmatch_jax.evaluation.running import EvaluationProtocol, choose_places, made_with, run_episodes
-from softmatch_jax.evaluation.table import EpisodeTable
+from softmatch_jax.evaluation.running import EvaluationProtocol, choose_places
 from softmatch_jax.pipelines import CacheConfig, FeatureCache, SoftmatcherConfig
 from softmatch_jax.pipelines.one_class import SoftmatcherOneClass, with_method
 
@@ -39,11 +34,6 @@ TEMPERATURES = (0.03, 0.1, 0.3)
 SHOTS = (1, 2)
 KINDS = ("mask", "scribble", "box", "point")
 STRIDE = 8
-NO_BAR = -1000.0  # a find always counts: whether the object is there at all is not asked here
-CAMVID_NAMES = (
-    *("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence"),
-    *("car", "pedestrian", "bicyclist"),
-)
 MEMORY = 2 * 2**30  # bytes
 
 
@@ -70,22 +60,6 @@ class Cell:
 
 
 DEFAULT = Cell("geometric", 0.1, 1, "mask")
-
-
-def folders(data: Path) -> dict[str, dict[str, object]]:
-    """The real folders, each with what is needed to read it."""
-    return {
-        "perseg": {"root": data / "perseg"},
-        "mt_defects": {"root": data / "mt_defects", "threshold": 1},
-        "crackforest": {"root": data / "crackforest"},
-        "camvid": {
-            "root": data / "camvid",
-            "void": (11,),
-            "min_area": 400,
-            "labels": dict(enumerate(CAMVID_NAMES)),
-        },
-        "fss1000_sample": {"root": data / "fss1000_sample"},
-    }
 
 
 def cells(args: argparse.Namespace) -> list[Cell]:
@@ -116,34 +90,7 @@ def run_cell(cell: Cell, lists: dict, matcher: Softmatcher, args) -> None:
         protocol = EvaluationProtocol(
             episodes=CorrectedEpisodes(of_set, cell.shots), annotate=Annotator(kind=cell.kind, mode="fixed")
         )
-        root = args.output / cell.name / name
-        start_run(root, made_with(protocol, method), resume=True, overwrite=False, join=True)
-        done = finished(root)
-        places = choose_places(len(protocol.episodes), seeds=range(args.seeds), episodes=args.episodes)
-        run_episodes(protocol, method, [place for place in places if place not in done], root)
-
-
-def table_of(root: Path) -> EpisodeTable:
-    """The episodes of one cell on one folder."""
-    return EpisodeTable.of(scores(collect(root).done))
-
-
-def gap(base: Mapping[str, EpisodeTable], tables: Mapping[str, EpisodeTable]) -> str:
-    """Two columns: the mean over the folders of the paired differences of mIoU, and its interval."""
-    gaps = [compare(base[name], table).differences["mean_iou"] for name, table in tables.items()]
-    mean = np.mean([one.value for one in gaps])
-    low, high = (
-        np.sqrt(np.sum([(one.value - getattr(one, end)) ** 2 for one in gaps])) / len(gaps)
-        for end in ("low", "high")
-    )
-    return f"{mean:+.3f} | [{mean - low:+.3f}, {mean + high:+.3f}]"
-
-
-def opened(args: argparse.Namespace) -> dict[str, ClassLists]:
-    """The real folders, or the user's own."""
-    known = folders(args.data) if not args.set else {}
-    known |= {name: {"root": Path(root)} for name, _, root in (text.partition("=") for text in args.set)}
-    return {name: open_folder(**options) for name, options in known.items()}
+        run_left(args.output / cell.name / name, protocol, method, range(args.seeds), args.episodes)
 
 
 def report(grid: Sequence[Cell], names: Sequence[str], output: Path) -> Iterator[str]:
@@ -177,7 +124,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.smoke:
         args.episodes = 2
-    lists = opened(args)
+    lists = opened(args.data, args.set)
     grid = cells(args)
     number, of = map(int, args.shard.split("/"))
     # Features are the same in all cells.

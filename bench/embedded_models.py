@@ -13,21 +13,18 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from ablation import NO_BAR, gap, opened, table_of
+from real_folders import NO_BAR, gap, opened, run_left, table_of
 
 from softmatch_jax import Softmatcher, SoftmatcherConfig
 from softmatch_jax.data.annotating import Annotator
 from softmatch_jax.data.corrected import CorrectedEpisodes
 from softmatch_jax.data.episodes import ClassLists
-from softmatch_jax.evaluation.records import finished
-from softmatch_jax.evaluation.run_file import start_run
-from softmatch_jax.evaluation.running import EvaluationProtocol, choose_places, made_with, run_episodes
+from softmatch_jax.evaluation.running import EvaluationProtocol
 from softmatch_jax.pipelines.one_class import SoftmatcherOneClass
 
 MASKS = ("grabcut", "tiny", "both")
@@ -62,14 +59,8 @@ def run_cell(cell: Cell, lists: Mapping[str, ClassLists], args: argparse.Namespa
         protocol = EvaluationProtocol(
             episodes=CorrectedEpisodes(of_set, 1), annotate=Annotator(kind=cell.kind, mode="fixed")
         )
-        root = args.output / cell.name / name
-        start_run(root, made_with(protocol, method), resume=True, overwrite=False, join=True)
-        done = finished(root)
-        places = choose_places(len(protocol.episodes), seeds=range(1), episodes=args.episodes)
-        left = [place for place in places if place not in done]
-        started = time.perf_counter()
-        run_episodes(protocol, method, left, root)
-        seconds, count = seconds + time.perf_counter() - started, count + len(left)
+        ran, took = run_left(args.output / cell.name / name, protocol, method, range(1), args.episodes)
+        seconds, count = seconds + took, count + ran
     return seconds / max(count, 1)
 
 
@@ -100,10 +91,12 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=8, help="of each folder")
     parser.add_argument("--kinds", nargs="+", default=KINDS, help="of annotation")
     parser.add_argument("--features", nargs="+", default=FEATURES)
+    parser.add_argument("--masks", nargs="+", default=MASKS)
     parser.add_argument("--weights", type=Path, help="of the tiny SAM; the shipped ones by default")
     args = parser.parse_args()
-    lists = opened(args)
-    grid = list(itertools.starmap(Cell, itertools.product(args.kinds, args.features, MASKS)))
+    lists = opened(args.data, args.set)
+    pairs = [(FEATURES[0], MASKS[0]), *itertools.product(args.features, args.masks)]
+    grid = [Cell(kind, *pair) for kind in args.kinds for pair in dict.fromkeys(pairs)]
     for cell in grid:
         print(f"{cell.name}: {run_cell(cell, lists, args):.2f} s a target", flush=True)
     lines = list(report(grid, list(lists), args.output))
