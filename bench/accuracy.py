@@ -1,6 +1,6 @@
 """One-shot accuracy of a back-end on real photographs: the table later back-ends are compared on.
 
-    python bench/accuracy.py [--data FOLDER] [--limit 20]
+    python bench/accuracy.py [--data FOLDER] [--limit 20] [--features joined] [--masks tiny]
 
 The data lie beside the project (``../shared/data``) or where ``SOFTMATCH_DATA`` points. One picture is
 the reference, the next ones (at most ``--limit``) are targets; IoU is taken at original resolution and
@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import jax
 import numpy as np
@@ -23,6 +24,7 @@ import numpy as np
 from softmatch_jax import Reference, Softmatcher, SoftmatcherConfig, read_image, read_mask
 from softmatch_jax.data import simulate_scribbles
 from softmatch_jax.evaluation import intersection_over_union
+from softmatch_jax.pipelines.embedded import EmbeddedFeatures, EmbeddedMasks
 
 OBJECTS = ("cat", "duck_toy")
 DEFECTS = ("blowhole", "break", "crack", "fray", "uneven")
@@ -118,12 +120,15 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("SOFTMATCH_DATA", beside)))
     parser.add_argument("--limit", type=int, default=20)
+    parser.add_argument("--masks", choices=get_args(EmbeddedMasks))
+    parser.add_argument("--features", choices=get_args(EmbeddedFeatures))
     options = parser.parse_args()
     config = SoftmatcherConfig()
     bar = config.decision.min_resemblance
     # Nothing is called absent for its resemblance, so that all bars can be looked at.
     config = replace(config, decision=replace(config.decision, min_resemblance=NO_BAR))
-    matcher = Softmatcher.embedded(config)
+    chosen = {"masks": options.masks, "features": options.features}
+    matcher = Softmatcher.embedded(config, **{name: value for name, value in chosen.items() if value})
     table: dict[str, list[Row]] = {}
     start = time.perf_counter()
     for name, reference, targets in sets(matcher, options.data, options.limit):
