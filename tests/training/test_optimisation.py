@@ -135,6 +135,7 @@ def test_split_and_join():
     ("changes", "told"),
     [
         ({"steps": 0}, "steps is 0"),
+        ({"optimiser": "sgd"}, "optimiser is 'sgd'; expected 'adamw' or 'muon'"),
         ({"learning_rate": 0.0}, "learning_rate is 0"),
         ({"learning_rate": math.nan}, "learning_rate is nan"),
         ({"clip_norm": -1.0}, "clip_norm is -1"),

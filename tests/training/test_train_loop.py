@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from small_training import Regression, Waves, config, fingerprint, numbers
@@ -107,6 +108,29 @@ def test_a_training_that_broke_goes_on_bit_for_bit(whole, tmp_path):
     assert fingerprint(result) == fingerprint(whole[0])
     assert numbers(result) == numbers(whole[0])
     assert arrays_of(tmp_path, 20) == arrays_of(whole[1], 20)
+
+
+class Rotation(Regression):
+    """Also learns a matrix that is wide enough for Muon."""
+
+    def init(self, key):
+        return {**super().init(key), "turn": jax.random.normal(key, (16, 16)) / 4}
+
+    def loss(self, params, batch, key):
+        error, metrics = super().loss(params, batch, key)
+        return error + jnp.mean((params["turn"] @ params["turn"].T - jnp.eye(16)) ** 2), metrics
+
+
+def test_muon_goes_on_bit_for_bit(tmp_path):
+    settings = config(optimiser="muon", learning_rate=0.05)
+    once = train(Rotation(), Waves(), settings, tmp_path / "once", quiet=True)
+    with pytest.raises(RuntimeError, match="the data broke"):
+        train(Rotation(), Waves(fails_at=14), settings, tmp_path / "twice", quiet=True)
+    twice = train(Rotation(), Waves(), settings, tmp_path / "twice", resume=True, quiet=True)
+    assert fingerprint(once) == fingerprint(twice)
+    assert once.history[-1]["loss"] < 0.7 * once.history[0]["loss"]
+    adam = train(Rotation(), Waves(), config(learning_rate=0.05), tmp_path / "adam", quiet=True)
+    assert not np.allclose(adam.params["turn"], once.params["turn"], atol=0.01)
 
 
 def test_a_signal_stops_with_a_checkpoint(whole, tmp_path):
