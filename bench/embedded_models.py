@@ -49,7 +49,7 @@ class Cell:
 
 def run_cell(cell: Cell, lists: Mapping[str, ClassLists], args: argparse.Namespace) -> float:
     """Runs what is left of one cell; seconds for each of its episodes."""
-    config = SoftmatcherConfig()
+    config = SoftmatcherConfig.embedded(cell.masks)
     config = replace(config, decision=replace(config.decision, min_resemblance=NO_BAR))
     matcher = Softmatcher.embedded(
         config, stride=STRIDE, masks=cell.masks, features=cell.features, weights=args.weights

@@ -152,9 +152,9 @@ def preset(words: Sequence[str]) -> SegmentConfig:
 
 
 def chosen_settings(words: Sequence[str]) -> SoftmatcherConfig:
-    """The settings of the pipeline that go with the back-end and the variant among the words."""
+    """The settings of the pipeline that go with the back-end, its masks and the variant among the words."""
     if _last_value("--backend", words) != "foundation":
-        return SoftmatcherConfig()
+        return SoftmatcherConfig.embedded(_last_value("--embedded-masks", words) or "grabcut")
     graph = _last_value("--variant", words) == "graph"
     return SoftmatcherConfig.graph() if graph else SoftmatcherConfig.foundation()
 

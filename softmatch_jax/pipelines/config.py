@@ -276,6 +276,17 @@ class SoftmatcherConfig:
     completion: CompletionConfig = field(default_factory=CompletionConfig)
 
     @classmethod
+    def embedded(cls, masks: str = "grabcut") -> SoftmatcherConfig:
+        """Settings for the models that come with the package.
+
+        Args:
+            masks: What makes masks, as :meth:`Softmatcher.embedded` names it. The small SAM (tiny) answers
+                points off the object as surely as others, so its masks must lie where the map sees the
+                object. GrabCut is given the map and needs no such bar.
+        """
+        return cls(decision=DecisionConfig(min_evidence=0.6)) if masks == "tiny" else cls()
+
+    @classmethod
     def foundation(cls) -> SoftmatcherConfig:
         """Settings for DINOv2 and SAM: sampled and clustered points, one prompt a cluster.
 

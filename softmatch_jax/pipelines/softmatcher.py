@@ -74,7 +74,7 @@ class Softmatcher:
         By default these are a dense colour and gradient descriptor, and GrabCut, which have no weights.
 
         Args:
-            config: Settings; those of :class:`SoftmatcherConfig` when ``None``.
+            config: Settings; those of :meth:`SoftmatcherConfig.embedded` when ``None``.
             stride: Distance between patches of the descriptor, in pixels of a picture whose longer side is
                 448, which it divides.
             masks: What makes masks: grabcut, tiny (a small SAM), or both, whose masks compete.
@@ -88,7 +88,7 @@ class Softmatcher:
                 SAM are missing, altered or of another model.
         """
         extractor, generator = embedded_models(stride=stride, masks=masks, features=features, weights=weights)
-        return cls(extractor, generator, config or SoftmatcherConfig())
+        return cls(extractor, generator, config or SoftmatcherConfig.embedded(masks))
 
     @classmethod
     def foundation(

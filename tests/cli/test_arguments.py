@@ -129,6 +129,10 @@ def settings_of(*words):
 def test_defaults_go_with_the_back_end():
     foundation, graph = ["--backend", "foundation"], SoftmatcherConfig.graph()
     assert settings_of() == settings_of("--backend", "embedded") == SoftmatcherConfig()
+    small = settings_of("--embedded-masks", "tiny")
+    assert small == SoftmatcherConfig.embedded("tiny") != SoftmatcherConfig()
+    assert settings_of("--embedded-masks=tiny", "--decision.min-evidence", "0") == SoftmatcherConfig()
+    assert settings_of("--embedded-masks", "both") == SoftmatcherConfig()
     assert settings_of(*foundation) == settings_of("--backend=foundation") == SoftmatcherConfig.foundation()
     assert settings_of("--variant", "clusters", *foundation) == SoftmatcherConfig.foundation()
     assert settings_of("--variant", "graph", *foundation) == graph

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from softmatch_jax import InputError, Softmatcher
+from softmatch_jax import InputError, Softmatcher, SoftmatcherConfig
 from softmatch_jax.models import DenseDescriptor, GrabCut
 from softmatch_jax.pipelines.embedded import embedded_models
 
@@ -57,6 +57,15 @@ def test_each_can_be_chosen(shipped, masks, begins, features, words):
     assert all(word in matcher.features.name for word in words)
     assert matcher.masks.promptable is (masks != "grabcut")
     assert np.prod(matcher.features.grid((30, 40)).shape) == (32**2 if features == "tiny" else 56**2)
+
+
+def test_settings_go_with_the_masks(shipped):
+    bars = {
+        masks: Softmatcher.embedded(masks=masks).config.decision.min_evidence
+        for masks in ("grabcut", "tiny", "both")
+    }
+    assert bars == {"grabcut": 0.0, "tiny": 0.6, "both": 0.0}
+    assert Softmatcher.embedded(SoftmatcherConfig(), masks="tiny").config == SoftmatcherConfig()
 
 
 @pytest.mark.parametrize(
