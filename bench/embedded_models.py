@@ -59,7 +59,7 @@ def run_cell(cell: Cell, lists: Mapping[str, ClassLists], args: argparse.Namespa
         protocol = EvaluationProtocol(
             episodes=CorrectedEpisodes(of_set, 1), annotate=Annotator(kind=cell.kind, mode="fixed")
         )
-        ran, took = run_left(args.output / cell.name / name, protocol, method, range(1), args.episodes)
+        ran, took = run_left(args.output / cell.name / name, protocol, method, args.seeds, args.episodes)
         seconds, count = seconds + took, count + ran
     return seconds / max(count, 1)
 
@@ -89,6 +89,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=FOLDER", help="your own instead")
     parser.add_argument("-o", "--output", type=Path, default=Path("embedded-out"))
     parser.add_argument("--episodes", type=int, default=8, help="of each folder")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="that draw the episodes")
     parser.add_argument("--kinds", nargs="+", default=KINDS, help="of annotation")
     parser.add_argument("--features", nargs="+", default=FEATURES)
     parser.add_argument("--masks", nargs="+", default=MASKS)
