@@ -188,7 +188,7 @@ def steps(task, config, batch, number):
     before, said = jax.tree.map(np.array, state.params), []
     for _ in range(number):
         state, outcome = step(state, place(batch, mesh, config.accumulate))
-        said.append({name: value.item() for name, value in outcome.values.items()})
+        said.append(jax.tree.map(float, outcome.values))
     return before, jax.tree.map(np.array, state.params), said
 
 
