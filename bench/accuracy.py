@@ -20,6 +20,7 @@ from typing import get_args
 
 import jax
 import numpy as np
+from real_folders import NO_BAR
 
 from softmatch_jax import Reference, Softmatcher, SoftmatcherConfig, read_image, read_mask
 from softmatch_jax.data import simulate_scribbles
@@ -30,7 +31,6 @@ OBJECTS = ("cat", "duck_toy")
 DEFECTS = ("blowhole", "break", "crack", "fray", "uneven")
 SCRIBBLE_SEEDS = (0, 1, 2)
 BARS = (0.0, 0.2, 0.3, 0.4, 0.45, 0.5, 0.6)
-NO_BAR = -1000.0
 
 
 def load(stem: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -120,15 +120,14 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("SOFTMATCH_DATA", beside)))
     parser.add_argument("--limit", type=int, default=20)
-    parser.add_argument("--masks", choices=get_args(EmbeddedMasks))
-    parser.add_argument("--features", choices=get_args(EmbeddedFeatures))
+    parser.add_argument("--masks", choices=get_args(EmbeddedMasks), default="grabcut")
+    parser.add_argument("--features", choices=get_args(EmbeddedFeatures), default="descriptor")
     options = parser.parse_args()
-    config = SoftmatcherConfig()
+    config = SoftmatcherConfig.embedded(options.masks)
     bar = config.decision.min_resemblance
     # Nothing is called absent for its resemblance, so that all bars can be looked at.
     config = replace(config, decision=replace(config.decision, min_resemblance=NO_BAR))
-    chosen = {"masks": options.masks, "features": options.features}
-    matcher = Softmatcher.embedded(config, **{name: value for name, value in chosen.items() if value})
+    matcher = Softmatcher.embedded(config, masks=options.masks, features=options.features)
     table: dict[str, list[Row]] = {}
     start = time.perf_counter()
     for name, reference, targets in sets(matcher, options.data, options.limit):
