@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,17 @@ import pytest
 from jax import monitoring
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What one worker or command has compiled the others of this run need not compile again."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and not hasattr(config, "workerinput"):
+        folder = tempfile.TemporaryDirectory(prefix="compiled", ignore_cleanup_errors=True)
+        config.add_cleanup(folder.cleanup)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+        jax.config.update("jax_compilation_cache_dir", folder.name)  # read when JAX was imported
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import tyro
 
 from softmatch_jax._checks import InputError
 from softmatch_jax.cli.config import ReferenceConfig, SegmentConfig
+from softmatch_jax.cli.method_options import check_method_options
 from softmatch_jax.pipelines.config import ModelsConfig, SoftmatcherConfig
 
 REFERENCE_OPTIONS = tuple("--" + field.name.replace("_", "-") for field in fields(ReferenceConfig))
@@ -126,7 +127,9 @@ def parse_segment(words: Sequence[str]) -> tuple[SegmentConfig, tuple[ReferenceC
     if following.get("--cache") == "" or "--cache=" in rest:
         raise InputError("--cache is empty; expected a folder (perhaps a shell variable is not set).")
     config = _parse_interleaved(rest)
-    check_options(config.backend, rest)
+    check_method_options(config, rest)
+    if config.method == "softmatcher":
+        check_options(config.backend, rest)
     references = tuple(_parse(ReferenceConfig, group) for group in groups)
     if not references:
         raise InputError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from softmatch_jax._checks import InputError
 from softmatch_jax.pipelines import (
@@ -17,6 +17,9 @@ from softmatch_jax.pipelines import (
     SoftmatcherConfig,
 )
 from softmatch_jax.pipelines.embedded import EmbeddedFeatures, EmbeddedMasks
+
+if TYPE_CHECKING:
+    from softmatch_jax.pipelines import ProSAM
 
 _PATCH = 14  # side of the patches of every DINOv2
 
@@ -173,7 +176,7 @@ def load_matcher(config: PipelineOptions, texts: Mapping[str, str], stream: Text
     return matcher
 
 
-def cache_counts(matcher: Softmatcher) -> dict[str, int] | None:
+def cache_counts(matcher: Softmatcher | ProSAM) -> dict[str, int] | None:
     """How often the cache had an answer and how often not; ``None`` without a cache."""
     if matcher.cache is None:
         return None

@@ -20,11 +20,13 @@ from softmatch_jax.pipelines.config import (
     PromptingConfig,
 )
 from softmatch_jax.pipelines.embedded import EmbeddedFeatures, EmbeddedMasks
+from softmatch_jax.pipelines.prosam_config import Strategy
 
 DEFAULT_CLASS = "object"
 
 Backend: TypeAlias = Literal["embedded", "foundation"]
 Variant: TypeAlias = Literal["clusters", "graph"]
+SegmentMethod: TypeAlias = Literal["softmatcher", "prosam"]
 
 
 def _numbers(text: str, count: int, example: str) -> tuple[float, ...]:
@@ -168,6 +170,18 @@ class SegmentConfig:
     Attributes:
         targets: Pictures to segment: files, folders, or patterns such as 'photos/*.jpg'.
         output: Folder for the results; made if it does not exist.
+        method: softmatcher compares features and needs no training; prosam has a trained encoder turn the
+            reference into prompts for SAM, and tells how sure it is of them.
+        weights: With prosam, weights of the prompt encoder by softmatch train prosam; those that come with
+            this package, for the embedded models, when left out.
+        prosam_backbone: With prosam on the foundation, what the encoder sees pictures with: resnet50, vgg16
+            or dinov2 and its weights; what its weights name when left out.
+        strategy: With prosam, mean uses the mean prompt; the others merge the masks of sampled prompts by
+            their greatest or mean logit, or where one, half or more than half of them agree.
+        samples: With prosam, how many prompts are sampled, for the strategy or the uncertainty.
+        skip_uncertainty: With prosam, do not tell how far the masks of sampled prompts disagree, which is
+            hatched in the overlay, a number in the results, and with --confidence a map.
+        complete: With prosam, grow scribbles, points and boxes into a mask before the encoder sees them.
         backend: embedded needs no downloads; foundation is DINOv2 and SAM, with other defaults for the
             settings below (add --help to see them).
         stride: With embedded, distance between patches in pixels of a picture whose longer side is 448:
@@ -207,6 +221,13 @@ class SegmentConfig:
         tuple[str, ...], conf.Positional, conf.arg(metavar="TARGET...", help_behavior_hint="(required)")
     ]
     output: Annotated[Path, conf.arg(aliases=("-o",), metavar="FOLDER")]
+    method: SegmentMethod = "softmatcher"
+    weights: _Path = None
+    prosam_backbone: Annotated[_Text, conf.arg(metavar="KIND=NAME")] = None
+    strategy: Strategy = "mean"
+    samples: Annotated[int, conf.arg(metavar="K")] = 10
+    skip_uncertainty: _Flag = False
+    complete: _Flag = False
     backend: Backend = "embedded"
     stride: int = 4
     embedded_masks: EmbeddedMasks = "grabcut"

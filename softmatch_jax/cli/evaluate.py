@@ -11,9 +11,10 @@ from typing import Any, TextIO
 
 from softmatch_jax._checks import InputError, check_positive
 from softmatch_jax._types import Size
-from softmatch_jax.cli.backend import check_models, load_matcher
+from softmatch_jax.cli.backend import check_models
 from softmatch_jax.cli.evaluate_arguments import parse_labels, parse_shard
 from softmatch_jax.cli.evaluate_config import EvaluateConfig
+from softmatch_jax.cli.evaluate_methods import load_method, load_methods
 from softmatch_jax.cli.names import file_slug, printable
 from softmatch_jax.cli.plain_warnings import plain_warnings
 from softmatch_jax.cli.progress import progress
@@ -35,8 +36,7 @@ from softmatch_jax.evaluation.running import (
     run_episodes,
     shard,
 )
-from softmatch_jax.pipelines import Softmatcher
-from softmatch_jax.pipelines.one_class import OneClass, one_class
+from softmatch_jax.pipelines.one_class import OneClass
 
 _MOST_FAILURES = 20
 
@@ -55,7 +55,7 @@ class Recipe:
 
     def __call__(self) -> OneClass:
         """Loads the models."""
-        return one_class(self.method, load_matcher(self.config, {}, None))
+        return load_method(self.config, self.method, None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +100,10 @@ def run_evaluate(
 def _run(config: EvaluateConfig, stdout: TextIO, stderr: TextIO | None) -> int:
     _check(config)
     protocols = [_protocol(config, fold) for fold in _folds(config)]
-    matcher = load_matcher(config, {}, stderr)
+    methods = load_methods(config, stderr)
     jobs = [
-        _job(config, matcher, method, protocol, number)
-        for method in config.method
+        _job(config, segmenter, method, protocol, number)
+        for method, segmenter in methods.items()
         for number, protocol in enumerate(protocols)
     ]
     _start(config, jobs)
@@ -199,7 +199,7 @@ def parse_raster(text: str | None, episodes: EpisodeSet) -> Size | None:
 
 
 def _job(
-    config: EvaluateConfig, matcher: Softmatcher, method: str, protocol: EvaluationProtocol, number: int
+    config: EvaluateConfig, segmenter: OneClass, method: str, protocol: EvaluationProtocol, number: int
 ) -> Job:
     name = method
     if config.dataset in FOLDED:
@@ -207,7 +207,7 @@ def _job(
     places = choose_places(len(protocol.episodes), seeds=range(config.seeds), episodes=config.episodes)
     return Job(
         method=method,
-        segmenter=one_class(method, matcher),
+        segmenter=segmenter,
         protocol=protocol,
         places=places,
         root=config.output / name,

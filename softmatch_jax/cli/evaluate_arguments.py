@@ -12,7 +12,7 @@ import tyro
 from softmatch_jax._checks import InputError
 from softmatch_jax.cli.arguments import check_options, chosen_settings
 from softmatch_jax.cli.evaluate_config import EvaluateConfig
-from softmatch_jax.pipelines.one_class_names import ONE_CLASS_METHODS
+from softmatch_jax.pipelines.one_class_names import ONE_CLASS_METHODS, PROSAM
 
 DEFAULT_METHOD = "geometric"
 
@@ -42,7 +42,25 @@ def parse_evaluate(words: Sequence[str]) -> EvaluateConfig:
     )
     check_options(config.backend, words)
     _check_folders(words)
-    return replace(config, method=methods(config.method))
+    config = replace(config, method=methods(config.method))
+    _check_prosam(config)
+    return config
+
+
+def _check_prosam(config: EvaluateConfig) -> None:
+    """Raises ``InputError`` unless a prompt encoder and what is said of it go together."""
+    if PROSAM not in config.method:
+        for option, value in (("weights", config.weights), ("prosam-backbone", config.prosam_backbone)):
+            if value is not None:
+                raise InputError(
+                    f"--{option} has no effect on {', '.join(config.method)}; expected --method prosam with "
+                    "it (or leave it out)."
+                )
+    elif config.backend == "foundation" and config.weights is None:
+        raise InputError(
+            "--method prosam with --backend foundation has no weights of its own; expected --weights FILE "
+            "with it (softmatch train prosam makes them)."
+        )
 
 
 def _check_folders(words: Sequence[str]) -> None:
@@ -55,15 +73,16 @@ def _check_folders(words: Sequence[str]) -> None:
 
 
 def methods(names: Sequence[str]) -> tuple[str, ...]:
-    """The methods that are asked for; ``all`` stands for every one.
+    """The methods that are asked for; ``all`` stands for every one that needs no training.
 
     Raises:
         InputError: One is unknown or given twice.
     """
     chosen = tuple(names) or (DEFAULT_METHOD,)
     for name in chosen:
-        if name not in (*ONE_CLASS_METHODS, "all"):
-            raise InputError(f"--method is {name!r}; expected one of {', '.join(ONE_CLASS_METHODS)}, or all.")
+        if name not in (*ONE_CLASS_METHODS, PROSAM, "all"):
+            known = ", ".join((*ONE_CLASS_METHODS, PROSAM))
+            raise InputError(f"--method is {name!r}; expected one of {known}, or all.")
     if "all" in chosen:
         return ONE_CLASS_METHODS
     twice = next((name for name in chosen if chosen.count(name) > 1), None)

@@ -37,7 +37,11 @@ class EvaluateConfig:
         dataset: folder is pictures and masks of one's own; the others are the papers' data sets.
         root: Where the data lie.
         output: Folder for the results; made if it does not exist. Each method gets a folder in it.
-        method: A method of matching, a baseline (matcher, persam, gf-sam), or all.
+        method: A method of matching, a baseline (matcher, persam, gf-sam), all of these, or prosam.
+        weights: With prosam, weights of the prompt encoder by softmatch train prosam; those that come with
+            this package, for the embedded models, when left out.
+        prosam_backbone: With prosam on the foundation, what the encoder sees pictures with: resnet50, vgg16
+            or dinov2 and its weights; what its weights name when left out.
         shots: References for each target.
         seeds: How many times the references are drawn anew: with the seeds 0, 1, and so on.
         annotation: How references are annotated.
@@ -95,6 +99,8 @@ class EvaluateConfig:
     method: Annotated[
         _Texts, conf.arg(metavar="NAME", help_behavior_hint="(default: geometric, repeatable)")
     ] = ()
+    weights: Annotated[_Path, conf.arg(metavar="FILE")] = None
+    prosam_backbone: Annotated[_Text, conf.arg(metavar="KIND=NAME")] = None
     shots: int = 1
     seeds: int = 1
     annotation: Kind = "mask"

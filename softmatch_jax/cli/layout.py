@@ -11,10 +11,10 @@ from pathlib import Path, PurePosixPath
 from softmatch_jax._checks import InputError
 from softmatch_jax.cli.names import name_classes
 
-CONFIDENCE = "confidence"
-"""The one folder that is made only when asked for."""
+CONFIDENCE, UNCERTAINTY = "confidence", "uncertainty"
+"""The folders that are made only when asked for."""
 
-FOLDERS = ("masks", "overlays", "maps", CONFIDENCE, "records")
+FOLDERS = ("masks", "overlays", "maps", CONFIDENCE, UNCERTAINTY, "records")
 RESULTS = "results.json"
 SHEET = "contact_sheet.png"
 MARK = "records/.softmatch"
@@ -33,6 +33,7 @@ class TargetFiles:
         maps: Match probability, one file for each class.
         record: Written last: the mark of a finished target.
         confidence: Confidence, one file for each class where it is wanted.
+        uncertainty: Disagreement of sampled masks, likewise.
     """
 
     mask: str
@@ -40,11 +41,12 @@ class TargetFiles:
     maps: tuple[str, ...]
     record: str
     confidence: tuple[str, ...] = ()
+    uncertainty: tuple[str, ...] = ()
 
     @property
     def pictures(self) -> tuple[str, ...]:
         """All but the record."""
-        return (self.mask, self.overlay, *self.maps, *self.confidence)
+        return (self.mask, self.overlay, *self.maps, *self.confidence, *self.uncertainty)
 
 
 def results_file(number: int, of: int) -> str:
@@ -61,8 +63,10 @@ def results_files(root: Path) -> dict[tuple[int, int], Path]:
     return dict(sorted(found.items(), key=lambda item: item[0][::-1]))
 
 
-def target_files(name: str, classes: Sequence[str], *, confidence: bool = False) -> TargetFiles:
-    """The files of a target for a run with these classes, with or without maps of confidence."""
+def target_files(
+    name: str, classes: Sequence[str], *, confidence: bool = False, uncertainty: bool = False
+) -> TargetFiles:
+    """The files of a target for a run with these classes, with or without two sorts of maps."""
     slugs = name_classes(classes)
     maps = (f"{name}.png",) if len(slugs) == 1 else tuple(f"{name}.{slug}.png" for slug in slugs)
     return TargetFiles(
@@ -71,6 +75,7 @@ def target_files(name: str, classes: Sequence[str], *, confidence: bool = False)
         maps=tuple(f"maps/{file}" for file in maps),
         record=f"records/{name}.json",
         confidence=tuple(f"{CONFIDENCE}/{file}" for file in maps) if confidence else (),
+        uncertainty=tuple(f"{UNCERTAINTY}/{file}" for file in maps) if uncertainty else (),
     )
 
 
@@ -158,15 +163,16 @@ def _check_writable(root: Path) -> None:
             )
 
 
-def make_folders(root: Path, *, confidence: bool = False) -> None:
-    """Makes the output folder and the folders in it; that for confidence only where it is wanted.
+def make_folders(root: Path, *, confidence: bool = False, uncertainty: bool = False) -> None:
+    """Makes the output folder and the folders in it; those for two sorts of maps only where they are wanted.
 
     Raises:
         InputError: The system refuses.
     """
+    wanted = {CONFIDENCE: confidence, UNCERTAINTY: uncertainty}
     try:
         for folder in FOLDERS:
-            if confidence or folder != CONFIDENCE:
+            if wanted.get(folder, True):
                 (root / folder).mkdir(parents=True, exist_ok=True)
         (root / MARK).touch()
     except OSError as error:

@@ -13,7 +13,7 @@ from softmatch_jax import __version__
 from softmatch_jax._checks import InputError
 
 _USAGE = """\
-usage: softmatch [-h] [--version] {segment,evaluate,compare,merge,train,data,models,demo} ...
+usage: softmatch [-h] [--version] {segment,evaluate,compare,merge,train,study,data,models,demo} ...
 
 Show one example, get the same kind of object in every other picture.
 
@@ -22,6 +22,7 @@ Show one example, get the same kind of object in every other picture.
   compare    Compare two evaluations, episode by episode.
   merge      Put the results of shards together.
   train      Train a small segmenter, and export its weights.
+  study      Repeat a study of the ProSAM paper on trained prompt encoders.
   data       Prepare and check the papers' data sets.
   models     List, fetch and verify the weights of public models.
   demo       See it work on two photographs; no files are needed.
@@ -89,6 +90,7 @@ def _dispatch(words: Sequence[str]) -> int:
         "compare": _compare,
         "merge": _merge,
         "train": _train,
+        "study": _study,
         "data": _data,
         "models": _models,
         "demo": _demo,
@@ -144,6 +146,15 @@ def _train(words: Sequence[str]) -> int:
     from softmatch_jax.cli.train import run_train
 
     return run_train(words)
+
+
+def _study(words: Sequence[str]) -> int:
+    from softmatch_jax.cli.study_arguments import parse_study
+
+    config = parse_study(words)
+    from softmatch_jax.cli.study import run_study
+
+    return run_study(config)
 
 
 def _data(words: Sequence[str]) -> int:

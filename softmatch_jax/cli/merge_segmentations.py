@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from softmatch_jax._checks import InputError
-from softmatch_jax.cli.layout import RESULTS, make_folders, results_files
+from softmatch_jax.cli.layout import CONFIDENCE, RESULTS, UNCERTAINTY, make_folders, results_files
 from softmatch_jax.cli.merge import Told, copy_files, whole_folder
 from softmatch_jax.cli.pictures import write_sheet
 from softmatch_jax.cli.records import Record, count_entries, difference_in_making, read_records, to_json
@@ -56,7 +56,10 @@ def merge_segmentations(folders: Sequence[Path], output: Path) -> Told:
     entries = _entries(parts, records)
     document = _document(parts, entries)
     with whole_folder(output) as staged:
-        make_folders(staged, confidence=any(part.root.joinpath("confidence").is_dir() for part in parts))
+        extra = {
+            name: any((part.root / name).is_dir() for part in parts) for name in (CONFIDENCE, UNCERTAINTY)
+        }
+        make_folders(staged, **extra)
         for name, (root, record) in records.items():
             copy_files(root, [*record.files(), name], staged)
         shown = [found for entry in entries if (found := _record_of(entry, records)) is not None]

@@ -25,6 +25,7 @@ from softmatch_jax.imaging import (
     overlay_labels,
     overlay_points,
     overlay_strokes,
+    overlay_uncertainty,
     read_image,
     resize_image,
     write_image,
@@ -44,7 +45,7 @@ _THUMBNAIL = 320
 
 
 def write_pictures(root: Path, files: TargetFiles, image: Image, segmentation: Segmentation) -> None:
-    """Writes mask, overlay and maps of one target, those of confidence where its files have them.
+    """Writes mask, overlay and maps of one target, those that its files have.
 
     Raises:
         InputError: A file cannot be written.
@@ -52,12 +53,20 @@ def write_pictures(root: Path, files: TargetFiles, image: Image, segmentation: S
     palette = class_palette(len(segmentation.classes))
     write_indexed_mask(root / files.mask, segmentation.labels, palette)
     overlay = overlay_labels(image, segmentation.labels, palette)
+    unsure = [found.uncertainty for found in segmentation.classes if found.uncertainty is not None]
+    if unsure:
+        overlay = overlay_uncertainty(overlay, np.max(unsure, axis=0))
     size = fit_longest(segmentation.image_size, _LONGEST_JPEG, enlarge=False)
     write_image(root / files.overlay, resize_image(overlay, size) if size != overlay.shape[:2] else overlay)
     for found, file in zip(segmentation.classes, files.maps, strict=True):
         write_map(root / file, found.match_map)
     for found, file in zip(segmentation.classes, files.confidence, strict=bool(files.confidence)):
         write_map(root / file, found.confidence)
+    for found, file in zip(segmentation.classes, files.uncertainty, strict=bool(files.uncertainty)):
+        # An encoder without a distribution is sure of everything.
+        write_map(
+            root / file, np.zeros_like(found.confidence) if found.uncertainty is None else found.uncertainty
+        )
 
 
 def reference_tiles(references: Sequence[LoadedReference]) -> list[list[Tile]]:
@@ -77,7 +86,10 @@ def reference_tiles(references: Sequence[LoadedReference]) -> list[list[Tile]]:
             annotated = overlay_strokes(image, marked.foreground, marked.background, palette[index])
         labels = one.mask.astype(np.uint8) * np.uint8(index)
         name = loaded.origin.path.name
+        told = marked.foreground if marked.region is None else marked.region
         grown = "mask" if marked.exact else f"mask grown from {loaded.origin.kind}"
+        if not marked.exact and np.array_equal(one.mask, told):
+            grown = loaded.origin.kind
         rows.append(
             [
                 Tile(_small(annotated), f"{name} (reference)"),
@@ -125,6 +137,8 @@ def _target_tiles(root: Path, record: Record) -> list[Tile]:
         verdict = (
             "absent" if found["absent"] else f"score {found['score']:.2f}, {len(found['instances'])} found"
         )
+        if "disagreement" in found:
+            verdict += f", disagreement {found['disagreement']:.2f}"
         tiles.append(Tile(_colours()[values], f"{found['name']}: {verdict}"))
     return tiles
 

@@ -27,6 +27,7 @@ from softmatch_jax._checks import InputError
 from softmatch_jax.cli.config import SegmentConfig
 from softmatch_jax.cli.layout import TargetFiles
 from softmatch_jax.cli.names import printable
+from softmatch_jax.cli.pipeline import Pipeline, prosam_settings
 from softmatch_jax.cli.references import AnnotatedImage, LoadedReference
 from softmatch_jax.evaluation.run_file import first_difference
 from softmatch_jax.imaging import atomic_write_text, class_palette
@@ -53,13 +54,18 @@ class Record:
     def files(self) -> tuple[str, ...]:
         """Names of the pictures that the record stands for, those that are texts."""
         names = [self.entry.get("mask"), self.entry.get("overlay")]
-        names += [found.get(key) for found in self.entry["classes"] for key in ("map", "confidence_map")]
+        maps = ("map", "confidence_map", "uncertainty_map")
+        names += [found.get(key) for found in self.entry["classes"] for key in maps]
         return tuple(name for name in names if isinstance(name, str))
 
 
 def settings(config: SegmentConfig, texts: Mapping[str, str]) -> dict[str, Any]:
     """The pipeline's settings; those of the models are in their names, save how the cache rounds."""
     made: dict[str, Any] = {"backend": config.backend}
+    if config.method == "prosam":
+        made |= {"method": config.method, "prosam": asdict(prosam_settings(config))}
+        del made["prosam"]["together"]  # leaves the results as they are
+        return made | ({"cache_half": config.models.cache_half} if config.backend == "foundation" else {})
     for name in ("matching", "prompting", "decision", "completion"):
         made[name] = asdict(getattr(config, name))
     if config.backend == "foundation":
@@ -67,15 +73,17 @@ def settings(config: SegmentConfig, texts: Mapping[str, str]) -> dict[str, Any]:
     return made
 
 
-def models(matcher: Softmatcher) -> dict[str, str]:
+def models(matcher: Pipeline) -> dict[str, str]:
     """Names of the models, which hold their revisions and settings."""
     names = {"features": matcher.features.name, "masks": matcher.masks.name}
+    if not isinstance(matcher, Softmatcher):
+        return {**names, "encoder": matcher.encoder}
     return names if matcher.text is None else {**names, "text": matcher.text.name}
 
 
 def fingerprint(
     config: SegmentConfig,
-    matcher: Softmatcher,
+    matcher: Pipeline,
     references: Sequence[AnnotatedImage],
     texts: Mapping[str, str],
 ) -> dict[str, Any]:
@@ -106,11 +114,12 @@ def finished_entry(
         "mask": files.mask,
         "overlay": files.overlay,
         "classes": [
-            _class(found, file, sure)
-            for found, file, sure in zip(
+            _class(found, file, sure, unsure)
+            for found, file, sure, unsure in zip(
                 segmentation.classes,
                 files.maps,
                 files.confidence or (None,) * len(files.maps),
+                files.uncertainty or (None,) * len(files.maps),
                 strict=True,
             )
         ],
@@ -123,7 +132,7 @@ def failed_entry(path: Path, error: InputError) -> dict[str, Any]:
     return {"target": printable(path), "status": "failed", "error": printable(str(error))}
 
 
-def _class(found: ClassSegmentation, file: str, sure: str | None) -> dict[str, Any]:
+def _class(found: ClassSegmentation, file: str, sure: str | None, unsure: str | None) -> dict[str, Any]:
     return _rounded(
         {
             "name": found.name,
@@ -133,10 +142,12 @@ def _class(found: ClassSegmentation, file: str, sure: str | None) -> dict[str, A
             "confidence": float(found.confidence[found.mask].mean()) if found.mask.any() else 0.0,
             "resemblance": found.resemblance,
             "log_evidence": found.log_evidence,
+            **({} if found.disagreement is None else {"disagreement": found.disagreement}),
             "kept": len(found.kept),
             "area": int(found.mask.sum()),
             "map": file,
             **({} if sure is None else {"confidence_map": sure}),
+            **({} if unsure is None else {"uncertainty_map": unsure}),
             "instances": [
                 {"score": one.score, "area": one.area, "box": list(one.box), "centroid": list(one.centroid)}
                 for one in found.instances

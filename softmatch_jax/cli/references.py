@@ -9,15 +9,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from softmatch_jax._checks import InputError
 from softmatch_jax._types import Image
 from softmatch_jax.cli.config import DEFAULT_CLASS, ReferenceConfig
 from softmatch_jax.cli.digests import file_digest
 from softmatch_jax.cli.names import printable
+from softmatch_jax.cli.pipeline import Pipeline
 from softmatch_jax.data.annotation_files import read_annotations
 from softmatch_jax.imaging import read_image, read_mask, read_painting
-from softmatch_jax.pipelines import Reference, Softmatcher
 from softmatch_jax.pipelines.reference import MAX_CLASSES
 from softmatch_jax.prompting import (
     Annotation,
@@ -29,6 +30,9 @@ from softmatch_jax.prompting import (
     seeds,
     split_painting,
 )
+
+if TYPE_CHECKING:
+    from softmatch_jax.pipelines import ProSamReference, Reference
 
 RGB = tuple[int, int, int]
 
@@ -64,7 +68,7 @@ class LoadedReference:
     """
 
     origin: AnnotatedImage
-    reference: Reference
+    reference: Reference | ProSamReference
 
 
 def read_references(configs: Sequence[ReferenceConfig], *, max_pixels: int) -> list[AnnotatedImage]:
@@ -79,7 +83,7 @@ def read_references(configs: Sequence[ReferenceConfig], *, max_pixels: int) -> l
     return images
 
 
-def encode_references(images: Sequence[AnnotatedImage], matcher: Softmatcher) -> list[LoadedReference]:
+def encode_references(images: Sequence[AnnotatedImage], matcher: Pipeline) -> list[LoadedReference]:
     """Encodes each picture once and makes a reference of each class in it.
 
     Raises:

@@ -13,12 +13,7 @@ from typing import Any, TextIO, TypeAlias
 import jax
 
 from softmatch_jax._checks import InputError, check_positive
-from softmatch_jax.cli.backend import (
-    cache_counts,
-    check_models,
-    load_matcher,
-    parse_texts,
-)
+from softmatch_jax.cli.backend import cache_counts, check_models, parse_texts
 from softmatch_jax.cli.config import ReferenceConfig, SegmentConfig
 from softmatch_jax.cli.digests import file_digest
 from softmatch_jax.cli.evaluate_arguments import parse_shard
@@ -34,6 +29,7 @@ from softmatch_jax.cli.layout import (
 )
 from softmatch_jax.cli.names import name_targets, printable
 from softmatch_jax.cli.pictures import reference_tiles, write_pictures, write_sheet
+from softmatch_jax.cli.pipeline import Pipeline, check_pipeline, extra_maps, load_pipeline, segment
 from softmatch_jax.cli.plain_warnings import plain_warnings
 from softmatch_jax.cli.progress import progress
 from softmatch_jax.cli.records import (
@@ -54,7 +50,6 @@ from softmatch_jax.cli.sharing import check_sharing, keeps_finished
 from softmatch_jax.cli.summary import outcome, summary
 from softmatch_jax.cli.targets import expand_targets
 from softmatch_jax.imaging import atomic_write_text, image_size, read_image
-from softmatch_jax.pipelines import Softmatcher
 
 _LARGEST_SEED = 2**32 - 1
 
@@ -76,7 +71,7 @@ class Plan:
     """
 
     config: SegmentConfig
-    matcher: Softmatcher
+    matcher: Pipeline
     references: list[LoadedReference]
     targets: list[tuple[Path, TargetFiles]]
     texts: dict[str, str]
@@ -179,6 +174,7 @@ def _prepare(config: SegmentConfig, references: Sequence[ReferenceConfig], strea
     if not 0 <= config.seed <= _LARGEST_SEED:
         raise InputError(f"--seed is {config.seed}; expected a whole number from 0 to {_LARGEST_SEED}.")
     check_sharing(config)
+    check_pipeline(config)
     check_models(config, config.text)
     annotations = [path for one in references for path in (one.mask, one.painting) if path is not None]
     paths = expand_targets(
@@ -188,7 +184,7 @@ def _prepare(config: SegmentConfig, references: Sequence[ReferenceConfig], strea
     classes = list(dict.fromkeys(name for image in images for name in image.annotations))
     texts = parse_texts(config.text, classes)
     targets = [
-        (path, target_files(name, classes, confidence=config.confidence))
+        (path, target_files(name, classes, **extra_maps(config)))
         for path, name in zip(paths, name_targets(paths), strict=True)
     ]
     inputs = [*paths, *(path for image in images for path in (image.path, image.source))]
@@ -196,7 +192,7 @@ def _prepare(config: SegmentConfig, references: Sequence[ReferenceConfig], strea
     check_output(config.output, planned, inputs, resume=keeps_finished(config), overwrite=config.overwrite)
     number, of = parse_shard(config.shard)
     targets = targets[number - 1 :: of]  # named among all of them, so that no name depends on the shard
-    matcher = load_matcher(config, texts, stream)
+    matcher = load_pipeline(config, texts, stream)
     made_with = fingerprint(config, matcher, images, texts)
     if keeps_finished(config):
         check_same_making(made_with, read_records(config.output), config.output)
@@ -214,7 +210,7 @@ def _prepare(config: SegmentConfig, references: Sequence[ReferenceConfig], strea
 def _make_room(plan: Plan) -> None:
     """Makes the folders; removes what an earlier run recorded, where that was asked for."""
     root = plan.config.output
-    make_folders(root, confidence=plan.config.confidence)
+    make_folders(root, **extra_maps(plan.config))
     if plan.config.overwrite:
         remove_files(root, (SHEET, *(path.name for path in results_files(root).values())))
         for name, record in read_records(root).items():
@@ -239,7 +235,7 @@ def one_target(plan: Plan, path: Path, files: TargetFiles) -> Done:
         timings = {"read": time.perf_counter() - clock}
         key = jax.random.fold_in(jax.random.key(plan.config.seed), digest.crc32)
         references = [loaded.reference for loaded in plan.references]
-        segmentation = plan.matcher.segment(image, references, key=key, texts=plan.texts)
+        segmentation = segment(plan.matcher, image, references, key=key, texts=plan.texts)
     except InputError as error:
         _forget(plan, files)
         return failed_entry(path, error), True

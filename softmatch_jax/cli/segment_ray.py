@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from softmatch_jax._checks import InputError
-from softmatch_jax.cli.backend import load_matcher
 from softmatch_jax.cli.config import ReferenceConfig, SegmentConfig
 from softmatch_jax.cli.layout import TargetFiles
+from softmatch_jax.cli.pipeline import load_pipeline
 from softmatch_jax.cli.records import difference_in_making, failed_entry, fingerprint
 from softmatch_jax.cli.references import encode_references, read_references
 from softmatch_jax.cli.run import Done, Plan, one_target
@@ -61,7 +61,7 @@ class _TargetWorker:
         made_with: dict[str, Any],
     ) -> None:
         images = read_references(references, max_pixels=config.max_pixels)
-        matcher = load_matcher(config, texts, None)
+        matcher = load_pipeline(config, texts, None)
         here = fingerprint(config, matcher, images, texts)
         difference = difference_in_making(made_with, here)
         if difference is not None:

@@ -16,10 +16,21 @@ from softmatch_jax._checks import InputError
 
 if TYPE_CHECKING:
     from softmatch_jax.cli.train_config import ExportConfig, Stages, TrainSamConfig
+    from softmatch_jax.cli.train_prosam_config import TrainProsamConfig
 
 _FORM = "KIND:FOLDER[:PART][=WEIGHT], such as bsds500:/data/BSR:train=0.85"
 _DRIVE = re.compile(r"[A-Za-z]:")
 _PART = re.compile(r"[\w-]+")
+
+_OF_EMBEDDED = ("--embedded-weights",)
+_OF_FOUNDATION = (
+    "--prosam-backbone", "--masks", "--masks-revision", "--runtime", "--device", "--dtype", "--offline",
+)  # fmt: skip
+_OF_DATASET = (
+    "--sampling", "--fold", "--folds", "--scheme", "--novel", "--exclude", "--held-share", "--held-folder",
+    "--held-seed", "--grouping", "--classes", "--layout", "--mask-threshold", "--void", "--label",
+    "--min-area",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +135,53 @@ def parse_sam(words: Sequence[str]) -> TrainSamConfig:
 
     _check_given(words, ("-o", "--output", "--init", "--data", "--validate"))
     return tyro.cli(TrainSamConfig, prog="softmatch train sam", args=list(words))
+
+
+def parse_prosam(words: Sequence[str]) -> TrainProsamConfig:
+    """Parses what follows ``softmatch train prosam``, as :func:`parse_sam` does.
+
+    Raises:
+        InputError: As there, or an option has no effect with the others.
+    """
+    from softmatch_jax.cli.train_prosam_config import TrainProsamConfig, default_settings
+
+    folders = ("--root", "--views", "--validate-views", "--held-folder", "--embedded-weights", "--cache")
+    _check_given(words, ("-o", "--output", "--init", *folders))
+    config = tyro.cli(
+        TrainProsamConfig,
+        prog="softmatch train prosam",
+        args=list(words),
+        default=default_settings(words),
+    )
+    _check_effect(config, [word.partition("=")[0].replace("_", "-") for word in words])
+    return config
+
+
+def _check_effect(config: TrainProsamConfig, given: Sequence[str]) -> None:
+    """Raises ``InputError`` for an option that would be passed over."""
+    passed_over: tuple[str, ...]
+    if config.backend == "embedded":
+        passed_over, what, cure = _OF_FOUNDATION, "the embedded models", "--backend foundation"
+    else:
+        passed_over, what, cure = _OF_EMBEDDED, "the foundation models", "--backend embedded"
+    for options, owner, expected in (
+        (passed_over, what, cure),
+        (() if config.dataset else _OF_DATASET, "a training without a data set", "--dataset"),
+    ):
+        for option in given:
+            if option in options:
+                raise InputError(
+                    f"{option} has no effect on {owner}; expected {expected} with it (or leave {option} out)."
+                )
+    pairs = [("--steps", "--epochs"), ("--validate-every", "--validate-epochs")]
+    for one, other in (*pairs, ("--restart-every", "--restart-epochs")):
+        if one in given and other in given:
+            raise InputError(f"Both {one} and {other} are given; expected one of them.")
+    if config.schedule == "cosine" and {"--restart-every", "--restart-epochs"} & set(given):
+        raise InputError(
+            "The learning rate does not restart along one cosine; expected --schedule restarts with "
+            "--restart-every or --restart-epochs."
+        )
 
 
 def parse_export(words: Sequence[str]) -> ExportConfig:

@@ -100,9 +100,11 @@ class ExportConfig:
         output: The file to write, such as weights.safetensors; an earlier one is replaced.
         step: Of the checkpoint; the newest when left out.
         raw: The parameters as the last step left them, not their running average.
+        best: Of a prompt encoder: the one that was best on the held-out pairs, instead of the newest.
     """
 
     run: Annotated[Path, conf.Positional, conf.arg(metavar="RUN")]
     output: Annotated[Path, conf.arg(aliases=("-o",), metavar="FILE")]
     step: _Int = None
     raw: _Flag = False
+    best: _Flag = False

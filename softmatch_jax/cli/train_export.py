@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Any, TextIO
 
 from softmatch_jax._checks import InputError
 from softmatch_jax.cli.names import printable
 from softmatch_jax.cli.train_config import ExportConfig
-from softmatch_jax.cli.train_run_file import read_run
+from softmatch_jax.cli.train_prosam_export import export_prosam, is_prosam
+from softmatch_jax.cli.train_run_file import last_metrics, read_run
 from softmatch_jax.models.sam.tiny_weights import save_weights
-from softmatch_jax.training.metrics import FILE as METRICS
-from softmatch_jax.training.metrics import read_metrics
 from softmatch_jax.training.sam_task import SamTask
 from softmatch_jax.training.stored_parameters import StoredParameters, read_parameters
-
-_TIMES = ("pictures_per_second", "waiting", "stepping", "other", "compiling", "learning_rate", "grad_norm")
 
 
 def run_export(config: ExportConfig, *, stdout: TextIO | None = None) -> int:
@@ -36,6 +32,10 @@ def run_export(config: ExportConfig, *, stdout: TextIO | None = None) -> int:
     stdout = stdout or sys.stdout
     if config.output.suffix != ".safetensors":
         raise InputError(f"--output is {config.output}; expected a name that ends in .safetensors.")
+    if is_prosam(config.run):
+        return export_prosam(config, stdout)
+    if config.best:
+        raise InputError(f"--best is given for {config.run}, which is no training of a prompt encoder.")
     stored = read_parameters(config.run, SamTask(), config.step)
     weights = stored.params if config.raw else stored.averaged
     save_weights(config.output, weights, metadata=_metadata(config, stored))
@@ -56,7 +56,7 @@ def _metadata(config: ExportConfig, stored: StoredParameters) -> dict[str, Any]:
     settings = {name: value for name, value in about["settings"].items() if name not in ("model", "initial")}
     recipe = run["recipe"] if run else {"training": about["config"], "sam": settings}
     data = run["data"] if run else None
-    documents = {"recipe": recipe, "data": data, "metrics": _metrics(config.run, stored.step)}
+    documents = {"recipe": recipe, "data": data, "metrics": last_metrics(config.run, stored.step)}
     return {
         **{name: json.dumps(document) for name, document in documents.items()},
         "seed": about["config"]["seed"],
@@ -67,12 +67,3 @@ def _metadata(config: ExportConfig, stored: StoredParameters) -> dict[str, Any]:
         "parameters": "last" if config.raw else "averaged",
         "trained_with": f"softmatch-jax {about['softmatch']}, jax {about['jax']}",
     }
-
-
-def _metrics(folder: Path, step: int) -> dict[str, float | None]:
-    """The last of each metric up to a step; those of a measurement on held-out data with its step."""
-    last: dict[str, float | None] = {}
-    for record in read_metrics(folder / METRICS):
-        if (record["step"] or 0) <= step:
-            last |= {name: value for name, value in record.items() if name not in _TIMES}
-    return last

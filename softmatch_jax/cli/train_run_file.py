@@ -14,13 +14,15 @@ from softmatch_jax.data.files import make_folder
 from softmatch_jax.imaging import atomic_write_text
 from softmatch_jax.training.checkpoints import stored_steps
 from softmatch_jax.training.metrics import FILE as METRICS
+from softmatch_jax.training.metrics import read_metrics
 from softmatch_jax.training.region_batches import RegionBatches
 from softmatch_jax.training.sam_recipe import SamRecipe
 
 RUN = "run.json"
 """Name of the file in the folder of a training."""
 
-_MUST_AGREE = ("preset", "data", "init", "recipe")
+_TIMES = ("pictures_per_second", "waiting", "stepping", "other", "compiling", "learning_rate", "grad_norm")
+_MUST_AGREE = ("kind", "preset", "models", "data", "init", "select", "recipe")
 
 
 def describe_run(preset: str, recipe: SamRecipe, batches: RegionBatches, init: str | None) -> dict[str, Any]:
@@ -42,6 +44,7 @@ def describe_run(preset: str, recipe: SamRecipe, batches: RegionBatches, init: s
         **asdict(recipe.batches),
     }
     document = {
+        "kind": "sam",
         "preset": preset,
         "data": data,
         "digest": batches.digest,
@@ -49,6 +52,11 @@ def describe_run(preset: str, recipe: SamRecipe, batches: RegionBatches, init: s
         "recipe": settings,
         "code": __version__,
     }
+    return plain_json(document)
+
+
+def plain_json(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document as it is read back."""
     plain: dict[str, Any] = json.loads(json.dumps(document))
     return plain
 
@@ -66,8 +74,9 @@ def check_run(folder: Path, now: Mapping[str, Any]) -> None:
     before = read_run(folder)
     if before is None:
         return
+    before = {"kind": kind_of(before), **before}
     for name in _MUST_AGREE:
-        for place, was, here in _differences(before.get(name), now[name], name):
+        for place, was, here in _differences(before.get(name), now.get(name), name):
             raise InputError(
                 f"{folder} holds another training: {place} is {was!r} there and {here!r} here; resume "
                 "with the settings and data it was started with, or choose an empty folder for a new one."
@@ -99,6 +108,20 @@ def read_run(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}); take it away to go on without it.") from None
     return document
+
+
+def kind_of(run: Mapping[str, Any]) -> str:
+    """What was trained: sam, which earlier versions did not write down, or prosam."""
+    return str(run.get("kind", "sam"))
+
+
+def last_metrics(folder: Path, step: int) -> dict[str, float | None]:
+    """The last of each metric up to a step; those of a measurement on held-out data with its step."""
+    last: dict[str, float | None] = {}
+    for record in read_metrics(folder / METRICS):
+        if (record["step"] or 0) <= step:
+            last |= {name: value for name, value in record.items() if name not in _TIMES}
+    return last
 
 
 def _differences(before: Any, now: Any, place: str) -> Iterator[tuple[str, Any, Any]]:

@@ -14,7 +14,7 @@ from softmatch_jax.data.coco_lists import coco_files, novel_classes, prepared_co
 from softmatch_jax.data.corrected import CorrectedEpisodes
 from softmatch_jax.data.episodes import ClassLists, Episode, EpisodeSet, Sample, Sampling
 from softmatch_jax.data.pascal_coco_draws import EPISODES, PublishedEpisodes, pick, pick_references
-from softmatch_jax.data.pascal_coco_lists import split_lists
+from softmatch_jax.data.pascal_coco_lists import Split, list_pictures
 from softmatch_jax.data.truths import LabelTruth
 
 RASTER: Size = (512, 512)
@@ -23,7 +23,7 @@ RASTER: Size = (512, 512)
 
 @dataclass(frozen=True)
 class CocoDraws:
-    """Draws as VRP-SAM does to evaluate on COCO-20i.
+    """Draws as VRP-SAM does on COCO-20i, to train and to evaluate.
 
     All draws are of NumPy's legacy generator: the class; the target, among the pictures of the class; each
     reference, among the same, again while it is the target. Targets and references may repeat.
@@ -34,11 +34,13 @@ class CocoDraws:
         """Empty: the lists decide all."""
         return ""
 
-    def __call__(self, lists: ClassLists, shots: int, seed: int) -> tuple[Episode, ...]:
-        """All episodes for a seed of the generator, in order."""
+    def __call__(
+        self, lists: ClassLists, shots: int, seed: int, count: int = EPISODES
+    ) -> tuple[Episode, ...]:
+        """The first ``count`` episodes for a seed of the generator, in order."""
         stream = np.random.RandomState(seed)
         episodes = []
-        for index in range(EPISODES):
+        for index in range(count):
             name = lists.classes[pick(stream, len(lists.classes))]
             samples = lists.samples[name]
             target = samples[pick(stream, len(samples))]
@@ -66,23 +68,43 @@ def open_coco20i(
     Raises:
         InputError: The masks are not prepared; no such fold or class; or too few pictures.
     """
-    numbers = novel_classes(fold)
-    folder, prepared = prepared_coco(Path(root), "val")
-    found = split_lists(prepared.splits["val"], numbers, "val", CLASSES)
+    lists = coco_fold(Path(root), fold=fold, classes=classes)
+    if sampling == "corrected":
+        return CorrectedEpisodes(lists=lists, shots=shots)
+    return PublishedEpisodes(lists=lists, shots=shots, draws=CocoDraws())
+
+
+def coco_fold(
+    root: Path, *, fold: int, split: Split = "val", classes: Sequence[str] | None = None
+) -> ClassLists:
+    """The lists of a fold of COCO-20i.
+
+    Args:
+        root: See :func:`open_coco20i`.
+        fold: 0 to 3.
+        split: ``val``: the fold's novel classes in val2014. ``train``: the other classes in those pictures of
+            train2014 that have no pixel of a novel class.
+        classes: Those of the split's classes to keep; by default all.
+
+    Raises:
+        InputError: The masks of the split are not prepared; no such fold or class.
+    """
+    novel = novel_classes(fold)
+    asked = [number for number in range(1, CLASSES + 1) if (number in novel) == (split == "val")]
+    folder, prepared = prepared_coco(root, split)
+    absent = () if split == "val" else novel
+    found = list_pictures(prepared.splits[split], asked, absent=absent)
 
     def sample(picture: str, number: int) -> Sample:
-        image, mask = coco_files(prepared.pictures, folder, "val", picture)
+        image, mask = coco_files(prepared.pictures, folder, split, picture)
         return Sample(name=picture, image=image, truth=LabelTruth(mask, (number,)))
 
     samples = {
         prepared.classes[number - 1]: tuple(sample(picture, number) for picture in found.by_class[number])
-        for number in numbers
+        for number in asked
     }
-    overlap = prepared.overlaps.get("val")
+    overlap = prepared.overlaps.get(split)
+    name = f"coco20i fold {fold}" if split == "val" else f"coco20i fold {fold} training"
     reading = "" if overlap is None else f"overlap {overlap}"
-    lists = ClassLists(name=f"coco20i fold {fold}", samples=samples, raster=RASTER, reading=reading)
-    if classes is not None:
-        lists = lists.only(classes)
-    if sampling == "corrected":
-        return CorrectedEpisodes(lists=lists, shots=shots)
-    return PublishedEpisodes(lists=lists, shots=shots, draws=CocoDraws())
+    lists = ClassLists(name=name, samples=samples, raster=RASTER, reading=reading)
+    return lists if classes is None else lists.only(classes)

@@ -15,7 +15,7 @@ from softmatch_jax.data.corrected import CorrectedEpisodes
 from softmatch_jax.data.episodes import ClassLists, Episode, EpisodeSet, Sample, Sampling, checksum
 from softmatch_jax.data.pascal_coco_counts import VOID
 from softmatch_jax.data.pascal_coco_draws import EPISODES, PublishedEpisodes, pick_references
-from softmatch_jax.data.pascal_coco_lists import split_lists
+from softmatch_jax.data.pascal_coco_lists import Split, list_pictures
 from softmatch_jax.data.pascal_lists import (
     VOC_CLASSES,
     Grouping,
@@ -35,7 +35,7 @@ Question: TypeAlias = tuple[str, Sample]
 
 @dataclass(frozen=True)
 class PascalDraws:
-    """Draws as VRP-SAM does to evaluate on PASCAL-5i.
+    """Draws as VRP-SAM does on PASCAL-5i, to train and to evaluate.
 
     Target ``index`` is picture ``index % len(targets)``. The class is drawn, with Python's generator, among
     those of the fold that have any pixel in the target's mask, even where it is too small to be listed under.
@@ -52,11 +52,13 @@ class PascalDraws:
         """Checksum of the targets and their classes: the lists do not tell which small ones are asked for."""
         return checksum([[(name, sample.name) for name, sample in target] for target in self.targets])
 
-    def __call__(self, lists: ClassLists, shots: int, seed: int) -> tuple[Episode, ...]:
-        """All episodes for a seed of both generators, in order."""
+    def __call__(
+        self, lists: ClassLists, shots: int, seed: int, count: int = EPISODES
+    ) -> tuple[Episode, ...]:
+        """The first ``count`` episodes for a seed of both generators, in order."""
         classes, pictures = random.Random(seed), np.random.RandomState(seed)
         episodes = []
-        for index in range(EPISODES):
+        for index in range(count):
             questions = self.targets[index % len(self.targets)]
             name, target = questions[classes.randint(1, len(questions)) - 1]
             references = pick_references(pictures, lists.samples[name], target, shots)
@@ -89,18 +91,38 @@ def open_pascal5i(
     Raises:
         InputError: Files are missing or damaged; no such fold or class; or too few pictures.
     """
-    lists, targets = _fold(Path(root), fold, grouping, classes)
+    lists, draws = pascal_fold(Path(root), fold=fold, grouping=grouping, classes=classes)
     if sampling == "corrected":
         return CorrectedEpisodes(lists=lists, shots=shots)
-    return PublishedEpisodes(lists=lists, shots=shots, draws=PascalDraws(targets))
+    return PublishedEpisodes(lists=lists, shots=shots, draws=draws)
 
 
-def _fold(
-    root: Path, fold: int, grouping: Grouping, classes: Sequence[str] | None
-) -> tuple[ClassLists, tuple[tuple[Question, ...], ...]]:
-    """The lists of a fold, and the classes present in each of their pictures."""
+def pascal_fold(
+    root: Path,
+    *,
+    fold: int,
+    split: Split = "val",
+    grouping: Grouping = "standard",
+    classes: Sequence[str] | None = None,
+) -> tuple[ClassLists, PascalDraws]:
+    """The lists of a fold of PASCAL-5i, and how the published code draws from them.
+
+    Args:
+        root: See :func:`open_pascal5i`; the masks of a split that was not prepared are counted first.
+        fold: 0 to 3.
+        split: ``val``: the fold's novel classes in VOC's validation pictures. ``train``: the other classes
+            in the training pictures that have no pixel of a novel class.
+        grouping: See :func:`open_pascal5i`.
+        classes: Those of the split's classes to keep; by default all.
+
+    Raises:
+        InputError: Files are missing or damaged; no such fold or class.
+    """
     name = f"pascal5i fold {fold}" if grouping == "standard" else f"pascal5i coco-fold {fold}"
-    numbers = {VOC_CLASSES[number - 1]: number for number in novel_classes(fold, grouping)}
+    name = name if split == "val" else f"{name} training"
+    novel = novel_classes(fold, grouping)
+    asked = [n for n in range(1, len(VOC_CLASSES) + 1) if (n in novel) == (split == "val")]
+    numbers = {VOC_CLASSES[number - 1]: number for number in asked}
     voc, _ = locate_pascal(root)
 
     def sample(picture: str, number: int) -> Sample:
@@ -110,7 +132,8 @@ def _fold(
     if classes is not None:
         known = ClassLists(name=name, samples=dict.fromkeys(numbers, ()))
         numbers = {kept: numbers[kept] for kept in known.only(classes).classes}
-    found = split_lists(pascal_counts(root, "val"), tuple(numbers.values()), "val", len(VOC_CLASSES))
+    absent = () if split == "val" else novel
+    found = list_pictures(pascal_counts(root, split), tuple(numbers.values()), absent=absent)
     samples = {
         class_name: tuple(sample(picture, number) for picture in found.by_class[number])
         for class_name, number in numbers.items()
@@ -119,4 +142,4 @@ def _fold(
         tuple((VOC_CLASSES[number - 1], sample(picture, number)) for number in present)
         for picture, present in zip(found.images, found.present, strict=True)
     )
-    return ClassLists(name=name, samples=samples, raster=RASTER), targets
+    return ClassLists(name=name, samples=samples, raster=RASTER), PascalDraws(targets)

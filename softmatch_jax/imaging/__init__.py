@@ -7,6 +7,7 @@ from softmatch_jax.imaging.overlay import (
     overlay_labels,
     overlay_points,
     overlay_strokes,
+    overlay_uncertainty,
 )
 from softmatch_jax.imaging.reading import image_size, read_image, read_labels, read_mask, read_painting
 from softmatch_jax.imaging.resizing import (
@@ -46,6 +47,7 @@ __all__ = [
     "overlay_labels",
     "overlay_points",
     "overlay_strokes",
+    "overlay_uncertainty",
     "pad_image_edge",
     "pad_to",
     "read_image",

@@ -121,6 +121,41 @@ def overlay_labels(
     return result
 
 
+def overlay_uncertainty(image: Image, values: Map, *, least: float = 0.1) -> Image:
+    """Hatches a picture where something is uncertain: the more so, the stronger the hatching.
+
+    Diagonal lines, light and dark by turns so that they read on any ground, have the opacity ``values``.
+    Below ``least`` there are none, so that the rims of masks, where a little doubt is usual, stay clear.
+
+    Args:
+        image: ``uint8 [H, W, 3]``, for instance from :func:`overlay_labels`.
+        values: ``[H, W]`` in 0..1.
+        least: Where hatching begins, 0 to 1.
+
+    Returns:
+        A new picture, ``uint8 [H, W, 3]``.
+
+    Raises:
+        InputError: Sizes differ, or a value is outside 0..1.
+    """
+    check_image("image", image)
+    check_shape("values", values, image.shape[:2], "H, W of the image")
+    check_finite("values", values, "replace them before drawing.")
+    if values.size and not (values.min() >= 0 and values.max() <= 1 and 0 <= least <= 1):
+        raise InputError(
+            f"values lie in {values.min():g}..{values.max():g} and least is {least}; expected all in 0..1."
+        )
+    width = _line_width(image)
+    place = np.add.outer(np.arange(image.shape[0]), np.arange(image.shape[1])) % (8 * width)
+    opacity = np.where(values >= least, values, 0).astype(np.float32)
+    result = image.copy()
+    for first, ink in ((0, _BRIGHT), (width, _DARK)):
+        line = (place >= first) & (place < first + width) & (opacity > 0)
+        share = opacity[line][:, None]
+        result[line] = np.rint((1 - share) * image[line] + share * np.array(ink)).astype(np.uint8)
+    return result
+
+
 def overlay_strokes(
     image: Image,
     foreground: Mask,

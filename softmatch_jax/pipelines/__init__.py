@@ -24,6 +24,9 @@ if TYPE_CHECKING:
         FeatureCache,
         default_cache_folder,
     )
+    from softmatch_jax.pipelines.prosam import ProSAM
+    from softmatch_jax.pipelines.prosam_config import ProSamConfig
+    from softmatch_jax.pipelines.prosam_reference import ProSamReference
     from softmatch_jax.pipelines.reference import Encoded, Reference
     from softmatch_jax.pipelines.segmentation import ClassSegmentation, Instance, Segmentation
     from softmatch_jax.pipelines.softmatcher import Softmatcher
@@ -39,6 +42,9 @@ _HOMES = {
     "Instance": "softmatch_jax.pipelines.segmentation",
     "MatchingConfig": "softmatch_jax.pipelines.config",
     "ModelsConfig": "softmatch_jax.pipelines.config",
+    "ProSAM": "softmatch_jax.pipelines.prosam",
+    "ProSamConfig": "softmatch_jax.pipelines.prosam_config",
+    "ProSamReference": "softmatch_jax.pipelines.prosam_reference",
     "PromptingConfig": "softmatch_jax.pipelines.config",
     "Reference": "softmatch_jax.pipelines.reference",
     "Segmentation": "softmatch_jax.pipelines.segmentation",
@@ -58,6 +64,9 @@ __all__ = [
     "Instance",
     "MatchingConfig",
     "ModelsConfig",
+    "ProSAM",
+    "ProSamConfig",
+    "ProSamReference",
     "PromptingConfig",
     "Reference",
     "Segmentation",

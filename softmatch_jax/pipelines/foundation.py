@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from softmatch_jax.models import FeatureExtractor, MaskGenerator
 from softmatch_jax.models.optional import require
 from softmatch_jax.pipelines.config import ModelsConfig
 from softmatch_jax.pipelines.feature_cache import CacheConfig, FeatureCache
 from softmatch_jax.pipelines.texts import TextModel
+
+if TYPE_CHECKING:
+    from softmatch_jax.models.sam.generator import SamMaskGenerator
 
 _MEGABYTE = 10**6
 
@@ -36,6 +39,17 @@ def load_models(config: ModelsConfig) -> FoundationModels:
         InputError: A package of the extra ``foundation`` is missing, the device, the precision or the
             folder of the cache cannot be used, or a model cannot be found, is damaged, or is of another kind.
     """
+    cache = prepare(config)
+    _find_checkpoints(config)
+    return FoundationModels(_load_features(config), load_masks(config), _load_text(config), cache)
+
+
+def prepare(config: ModelsConfig) -> FeatureCache:
+    """Looks whether models can run as the settings say, and makes their cache.
+
+    Raises:
+        InputError: As :func:`load_models`, the models themselves aside.
+    """
     for package in ("torch", "transformers"):
         require(package)
     # Modules of models are imported where they are needed: they are made of torch and flax.
@@ -47,9 +61,7 @@ def load_models(config: ModelsConfig) -> FoundationModels:
 
         pick_jax_dtype(config.dtype, pick_jax_device(config.device))
     limit = None if config.cache_limit_mb is None else config.cache_limit_mb * _MEGABYTE
-    cache = FeatureCache(CacheConfig(folder=config.cache, half=config.cache_half, disk_bytes=limit))
-    _find_checkpoints(config)
-    return FoundationModels(_load_features(config), _load_masks(config), _load_text(config), cache)
+    return FeatureCache(CacheConfig(folder=config.cache, half=config.cache_half, disk_bytes=limit))
 
 
 class _Source(TypedDict):
@@ -91,7 +103,12 @@ def _load_features(config: ModelsConfig) -> FeatureExtractor:
     return Dinov2.load(config.features, config=settings, **_source(config, config.features_revision))
 
 
-def _load_masks(config: ModelsConfig) -> MaskGenerator:
+def load_masks(config: ModelsConfig) -> SamMaskGenerator:
+    """Loads the SAM that the settings name.
+
+    Raises:
+        InputError: It cannot be found, is damaged, or of another kind.
+    """
     from softmatch_jax.models.sam.generator import SamGeneratorConfig, SamMaskGenerator
 
     settings = SamGeneratorConfig(

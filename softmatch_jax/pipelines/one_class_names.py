@@ -14,3 +14,6 @@ BASELINES: tuple[str, ...] = ("matcher", "persam", "gf-sam")
 
 ONE_CLASS_METHODS: tuple[str, ...] = MATCHING_METHODS + BASELINES
 """All that :func:`softmatch_jax.pipelines.one_class.one_class` knows."""
+
+PROSAM = "prosam"
+"""A trained prompt encoder; see :mod:`softmatch_jax.pipelines.prosam_one_class`."""

@@ -41,11 +41,12 @@ class ClassSegmentation:
         instances: Separate objects, best first.
         instance_labels: ``int32 [H, W]``; pixel value ``i`` belongs to ``instances[i - 1]``.
         match_map: ``float32 [H, W]``, probability that a pixel is on the object, after matching and
-            before mask proposals.
+            before mask proposals; with ProSAM the pseudo mask, a likeness in ``[0, 1]``.
         confidence: ``float32 [H, W]`` in ``[0, 1]``, how sure it is that a pixel is on the object, after mask
-            proposals: the best proposal's trust times the certainty of its outline. Also given where the
-            class is absent and the mask therefore empty.
-        log_evidence: Log of the mean unnormalised match, from the match map.
+            proposals: the best proposal's trust times the certainty of its outline; with ProSAM the mean
+            probability over the masks that were merged. Also given where the class is absent and the mask
+            therefore empty.
+        log_evidence: Log of the mean unnormalised match, from the match map; with ProSAM of its mean.
         resemblance: How much the find looks like the references: 1 alike, 0 no more than the
             surroundings do, or where nothing was found.
         points: ``float32 [n, 2]``, points ``(x, y)`` sampled from the match map.
@@ -54,6 +55,9 @@ class ClassSegmentation:
         kept: ``int [k]``, which of them stayed, best first.
         absent: Whether the object seems not to be in the target.
         reason: Why it seems absent, or None.
+        uncertainty: ``float32 [H, W]`` in ``[0, 1]``, how far the masks of sampled prompts disagree about a
+            pixel, see :class:`~softmatch_jax.models.prosam.strategies.Disagreement`; None without samples.
+        disagreement: The same of the whole mask, in ``[0, 1]``; None without samples.
     """
 
     name: str
@@ -71,6 +75,8 @@ class ClassSegmentation:
     kept: Int[np.ndarray, " k"]
     absent: bool
     reason: str | None = None
+    uncertainty: Map | None = None
+    disagreement: float | None = None
 
     @property
     def score(self) -> float:

@@ -14,6 +14,9 @@ FREE = frozenset(
 )
 """Settings that a resumed training may change: they do not decide what is learned."""
 
+_LATER = {"restart_every": 0}
+"""Settings that trainings of earlier versions do not name, with the value that stands for what those did."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -26,6 +29,8 @@ class TrainConfig:
         learning_rate: The highest rate.
         final_rate: The rate that the last step comes down to, as a share of the highest.
         warmup_steps: Steps over which the rate rises from nothing; then it falls along a cosine.
+        restart_every: Steps after the warm-up from one restart of the rate at its highest to the next, each
+            along a cosine of its own; 0, or as many as there are, for one cosine.
         weight_decay: Decay of weights with two axes or more, times the rate.
         beta1: Memory of the gradient's mean, in [0, 1).
         beta2: Memory of the gradient's square, in [0, 1).
@@ -49,6 +54,7 @@ class TrainConfig:
     learning_rate: float = 1e-3
     final_rate: float = 0.0
     warmup_steps: int = 200
+    restart_every: int = 0
     weight_decay: float = 0.05
     beta1: float = 0.9
     beta2: float = 0.999
@@ -73,7 +79,7 @@ class TrainConfig:
         if self.optimiser not in ("adamw", "muon"):
             raise InputError(f"training.optimiser is {self.optimiser!r}; expected 'adamw' or 'muon'.")
         check_positive("training.learning_rate", self.learning_rate)
-        for name in ("warmup_steps", "weight_decay", "clip_norm"):
+        for name in ("warmup_steps", "restart_every", "weight_decay", "clip_norm"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"training.{name} is {getattr(self, name)}; expected 0 or more.")
         for name in ("beta1", "beta2", "ema_decay"):
@@ -87,5 +93,9 @@ class TrainConfig:
             check_positive("training.max_minutes", self.max_minutes)
 
     def learned_with(self) -> dict[str, Any]:
-        """The settings that a checkpoint must share."""
-        return {name: value for name, value in vars(self).items() if name not in FREE}
+        """The settings that a checkpoint must share; later ones only where they are in use."""
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if name not in FREE and not (name in _LATER and value == _LATER[name])
+        }

@@ -29,18 +29,23 @@ _ADAM_SIZE = 0.2
 
 
 def learning_rate(config: TrainConfig) -> optax.Schedule:
-    """Rate by the number of the step, from 0: a linear warm-up, then half a cosine.
+    """Rate by the number of the step, from 0: a linear warm-up, then half a cosine, or one after another.
 
-    The first step has ``1 / warmup_steps`` of the highest rate, so that it is not lost.
+    The first step has ``1 / warmup_steps`` of the highest rate, so that it is not lost. With restarts step
+    ``t`` after the warm-up has the rate of step ``t mod restart_every`` of a cosine of that length (SGDR by
+    Loshchilov and Hutter, ICLR 2017, eq. 5, with periods of one length).
     """
     warmup = min(config.warmup_steps, config.steps)
-    falling = optax.cosine_decay_schedule(
-        config.learning_rate, max(config.steps - warmup, 1), config.final_rate
-    )
+    left = max(config.steps - warmup, 1)
+    restarts = 0 < config.restart_every < left
+    period = config.restart_every if restarts else left
+    falling = optax.cosine_decay_schedule(config.learning_rate, period, config.final_rate)
 
     def rate(step: Any) -> jax.Array:
         rising = config.learning_rate * (step + 1) / max(warmup, 1)
-        return jnp.where(step < warmup, rising, falling(step - warmup)).astype(jnp.float32)
+        since = jnp.maximum(step - warmup, 0)
+        lower = falling(since % period if restarts else since)
+        return jnp.where(step < warmup, rising, lower).astype(jnp.float32)
 
     return rate
 

@@ -37,7 +37,7 @@ def test_an_unknown_command(command):
     assert (code, out) == (2, "")
     assert err == (
         "softmatch: error: 'segmet' is not a command; expected compare, data, demo, evaluate, merge, models, "
-        "segment or train (see softmatch --help).\n"
+        "segment, study or train (see softmatch --help).\n"
     )
 
 

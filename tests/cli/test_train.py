@@ -73,9 +73,9 @@ def small_sam(monkeypatch) -> Iterator[None]:
 def test_usage(command):
     for words in (["train"], ["train", "--help"], ["train", "-h"]):
         code, out, err = command(*words)
-        assert code == 0 and "{sam,export}" in out and err == ""
+        assert code == 0 and "{sam,prosam,export}" in out and err == ""
     code, out, err = command("train", "sem")
-    assert (code, out) == (2, "") and "'sem' is not a command; expected sam or export" in err
+    assert (code, out) == (2, "") and "'sem' is not a command; expected sam, prosam or export" in err
 
 
 def test_usage_needs_no_heavy_import():

@@ -36,6 +36,45 @@ def test_the_rate_without_warm_up_and_with_nothing_else():
     assert [float(short(step)) for step in range(2)] == [0.5, 1.0]
 
 
+def test_restarts_begin_the_cosine_anew():
+    settings = TrainConfig(steps=47, warmup_steps=5, learning_rate=2.0, final_rate=0.1, restart_every=14)
+    rates = np.array([learning_rate(settings)(step) for step in range(47)])
+    np.testing.assert_allclose(rates[:5], 2.0 * np.arange(1, 6) / 5, rtol=1e-6)
+    np.testing.assert_allclose(rates[[5, 19, 33]], 2.0)
+    period = [2.0 * (0.9 * (1 + math.cos(math.pi * t / 14)) / 2 + 0.1) for t in range(14)]
+    np.testing.assert_allclose(rates[5:].reshape(3, 14), [period] * 3, rtol=1e-5)
+    assert 0.2 < rates.min() < 0.25
+
+
+def test_restarts_are_those_of_torch():
+    torch = pytest.importorskip("torch")
+    weight = torch.nn.Parameter(torch.zeros(1))
+    sgd = torch.optim.SGD([weight], lr=0.5)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(sgd, T_0=6, T_mult=1, eta_min=0.05)
+    settings = TrainConfig(steps=20, warmup_steps=0, learning_rate=0.5, final_rate=0.1, restart_every=6)
+    rate = learning_rate(settings)
+    for step in range(20):
+        assert float(rate(step)) == pytest.approx(sgd.param_groups[0]["lr"], rel=1e-5)
+        sgd.step()
+        theirs.step()
+
+
+@pytest.mark.parametrize("restart_every", [0, 30, 31, 10**6])
+def test_restarts_after_the_end_are_none(restart_every):
+    plain = learning_rate(TrainConfig(steps=40, warmup_steps=10))
+    other = learning_rate(TrainConfig(steps=40, warmup_steps=10, restart_every=restart_every))
+    assert [float(other(step)) for step in range(45)] == [float(plain(step)) for step in range(45)]
+
+
+def test_a_checkpoint_names_restarts_only_where_there_are_some():
+    # Those of earlier versions do not know them, and can be gone on with.
+    assert "restart_every" not in TrainConfig().learned_with()
+    assert TrainConfig(restart_every=3).learned_with()["restart_every"] == 3
+    assert TrainConfig(**TrainConfig().learned_with()) == TrainConfig()
+    with pytest.raises(InputError, match=r"training.restart_every is -1; expected 0 or more"):
+        TrainConfig(restart_every=-1)
+
+
 def test_adamw_is_that_of_optax():
     params = {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([3.0])}
     gradients = [{"kernel": jnp.array([[0.3, a]]), "bias": jnp.array([-a])} for a in (0.1, -0.4, 2.0)]

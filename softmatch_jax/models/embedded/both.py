@@ -19,8 +19,8 @@ from softmatch_jax.prompting import Prompt
 class Learned(MaskGenerator, Protocol):
     """A mask generator that can correct its masks, such as the tiny model."""
 
-    def raster(self, embedding: Any) -> Proposals:
-        """No proposals, on the raster that those of this picture lie on."""
+    def raster(self, image_size: Size) -> Proposals:
+        """No proposals, on the raster that those of a picture of ``image_size`` lie on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,8 @@ class EitherGenerator:
         """
         cut, learned = self.cut.encode(image), self.learned.encode(image)
         height, width = cut.small.shape[:2]
-        size = max((height, width), _cells(self.learned.raster(learned)), key=lambda size: size[0] * size[1])
+        cells = _cells(self.learned.raster(cut.image_size))
+        size = max((height, width), cells, key=lambda size: size[0] * size[1])
         return EitherEmbedding(cut, learned, size)
 
     def decode(
@@ -106,7 +107,7 @@ class EitherGenerator:
 
     def _for_learned(self, embedding: EitherEmbedding, prompts: Sequence[Prompt]) -> list[Prompt]:
         """The prompts with earlier logits on the learned generator's raster."""
-        raster = replace(self.learned.raster(embedding.learned), image_size=embedding.size)
+        raster = replace(self.learned.raster(embedding.cut.image_size), image_size=embedding.size)
         return [
             prompt
             if prompt.logits is None or prompt.logits.shape != embedding.size  # which the other will refuse

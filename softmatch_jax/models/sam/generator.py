@@ -15,21 +15,16 @@ from jaxtyping import Array, Float
 
 from softmatch_jax._checks import InputError, check_finite, check_image, check_positive, check_shape
 from softmatch_jax._types import Image, Map, Size
-from softmatch_jax.imaging import fit_longest
 from softmatch_jax.models.checkpoints import Checkpoint, locate
-from softmatch_jax.models.preprocessing import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    PREPROCESSING,
-    normalise,
-    resize_picture,
-)
+from softmatch_jax.models.preprocessing import PREPROCESSING
 from softmatch_jax.models.proposals import Proposals, stability_scores
 from softmatch_jax.models.sam.convert import config_of, load_sam
 from softmatch_jax.models.sam.embedding import SamEmbedding, explain_out_of_memory
 from softmatch_jax.models.sam.fast_decoder import FastDecoder, SharedImage
+from softmatch_jax.models.sam.fitting import SamFit, input_size, square_pixels
 from softmatch_jax.models.sam.image_encoder_jax import JaxImageEncoder
 from softmatch_jax.models.sam.image_encoder_torch import TorchImageEncoder
+from softmatch_jax.models.sam.mask_decoder import MaskDecoder
 from softmatch_jax.models.sam.model import Sam
 from softmatch_jax.models.sam.prompt_batch import model_tokens, pad_tokens, padded_length
 from softmatch_jax.models.sam.prompt_encoder import PromptEncoder
@@ -64,6 +59,8 @@ class SamGeneratorConfig:
             knows mps.
         device: Where the image encoder runs: auto, cpu, cuda, cuda:N or mps.
         dtype: Its precision: auto (half on a GPU), float32, float16 or bfloat16. The decoder is float32.
+        fit: How a picture is brought to SAM's square. aspect is SAM's own: the longer side fills it.
+            published is VRP-SAM's: squashed to 512 x 512 and enlarged from there.
         chunk: Prompts that the decoder computes together on an accelerator; fewer take less memory. The
             platform's own number when None.
     """
@@ -72,11 +69,12 @@ class SamGeneratorConfig:
     runtime: Runtime = "jax"
     device: str = "auto"
     dtype: str = "auto"
+    fit: SamFit = "aspect"
     chunk: int | None = None
 
     def __post_init__(self) -> None:
-        for name, choices in (("masks", get_args(Masks)), ("runtime", get_args(Runtime))):
-            value = getattr(self, name)
+        for name, kind in (("masks", Masks), ("runtime", Runtime), ("fit", SamFit)):
+            value, choices = getattr(self, name), get_args(kind)
             if value not in choices:
                 raise InputError(f"SamGeneratorConfig.{name} is {value!r}; expected {', '.join(choices)}.")
         if self.chunk is not None:
@@ -103,7 +101,7 @@ class SamMaskGenerator:
             config: Settings.
         """
         self.config = config or SamGeneratorConfig()
-        self._sizes = sam.config
+        self._sam, self._sizes = sam, sam.config
         self._encoder, self._source = encoder, name
         self._decoder = FastDecoder(sam, chunk=self.config.chunk)
         self._graph, self._state = split(sam.prompt_encoder)
@@ -139,12 +137,13 @@ class SamMaskGenerator:
     @property
     def name(self) -> str:
         """Checkpoint and settings in one line, without what leaves the result as it is."""
-        return f"sam({self._source}, masks={self.config.masks})"
+        return f"{self.embedding_name[:-1]}, masks={self.config.masks})"
 
     @property
     def embedding_name(self) -> str:
-        """What decides an embedding: the checkpoint and how its encoder runs."""
-        return f"sam({self._source})"
+        """What decides an embedding: the checkpoint, how its encoder runs, and how pictures are fitted."""
+        fit = "" if self.config.fit == "aspect" else f", fit={self.config.fit}"
+        return f"sam({self._source}{fit})"
 
     @property
     def promptable(self) -> bool:
@@ -152,25 +151,21 @@ class SamMaskGenerator:
         return True
 
     def encode(self, image: Image) -> SamEmbedding:
-        """Runs the image encoder: longer side to 1024 pixels, standardised, padded with zeros.
+        """Runs the image encoder on the picture in SAM's square of 1024 pixels, standardised.
 
         Raises:
             InputError: ``image`` is not ``uint8 [H, W, 3]``, the embedding is not finite, or the GPU's
                 memory is full.
         """
         check_image("image", image)
-        side, size = self._sizes.image_size, self._input_size((image.shape[0], image.shape[1]))
-        pixels = normalise(
-            resize_picture(image, size, resample="bilinear")[None], IMAGENET_MEAN, IMAGENET_STD
-        )
-        pixels = np.pad(pixels, [(0, 0), (0, 0), (0, side - size[0]), (0, side - size[1])])
-        rows = self._encoder(pixels)[0]
+        rows = self._encoder(square_pixels(image, self._sizes.image_size, self.config.fit))[0]
         check_finite(
             f"the embedding from {self.embedding_name}",
             rows,
             "expected finite numbers (the weights are broken, or float16 overflows: choose dtype float32).",
         )
-        return SamEmbedding(rows, size, (image.shape[0], image.shape[1]), self._decoder)
+        size = (image.shape[0], image.shape[1])
+        return SamEmbedding(rows, self._input_size(size), size, self._decoder)
 
     def pack(self, embedding: SamEmbedding) -> dict[str, np.ndarray]:
         """The embedding as named arrays, for a cache."""
@@ -180,6 +175,20 @@ class SamMaskGenerator:
         """The embedding of a picture of ``image_size``, from what :meth:`pack` returned."""
         rows = jnp.asarray(arrays["rows"], jnp.float32)
         return SamEmbedding(rows, self._input_size(image_size), image_size, self._decoder)
+
+    def parts(self) -> tuple[PromptEncoder, MaskDecoder]:
+        """Prompt encoder and mask decoder, for who prompts with embeddings."""
+        return self._sam.prompt_encoder, self._sam.mask_decoder
+
+    def scene(self, embedding: SamEmbedding) -> tuple[Array, None]:
+        """The image embedding's rows; there are no finer features."""
+        return embedding.rows, None
+
+    def raster(self, image_size: Size) -> Proposals:
+        """No proposals, on the raster that those of a picture of ``image_size`` ``(H, W)`` lie on."""
+        side = 4 * self._sizes.embedding_size
+        blank, content = Proposals.empty((side, side)), self._input_size(image_size)
+        return replace(blank, image_size=image_size, content=content, scale=self._sizes.patch_size // 4)
 
     def decode(
         self, embedding: SamEmbedding, prompts: Sequence[Prompt], *, prior: Map | None = None
@@ -256,19 +265,17 @@ class SamMaskGenerator:
     def _proposals(
         self, embedding: SamEmbedding, logits: np.ndarray, scores: np.ndarray, prompts: np.ndarray
     ) -> Proposals:
-        made = Proposals(
+        made = replace(
+            self.raster(embedding.image_size),
             logits=logits,
             scores=scores,
             stability=np.ones(len(scores), np.float32),
             prompts=prompts,
-            image_size=embedding.image_size,
-            content=embedding.input_size,
-            scale=self._sizes.patch_size // 4,
         )
         return replace(made, stability=stability_scores(logits, made.inside, STABILITY_OFFSET))
 
     def _input_size(self, image_size: Size) -> Size:
-        return fit_longest(image_size, self._sizes.image_size)
+        return input_size(image_size, self._sizes.image_size, self.config.fit)
 
 
 def _source(checkpoint: Checkpoint, dtype: str, runtime: Runtime) -> str:

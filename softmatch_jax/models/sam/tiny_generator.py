@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from softmatch_jax._checks import InputError, check_finite, check_image, check_shape
 from softmatch_jax._types import Image, Map, Size
@@ -17,9 +17,9 @@ from softmatch_jax.models.preprocessing import PREPROCESSING
 from softmatch_jax.models.proposals import Proposals, stability_scores
 from softmatch_jax.models.sam.config import SamConfig
 from softmatch_jax.models.sam.generator import STABILITY_OFFSET, Masks
-from softmatch_jax.models.sam.mask_decoder import Fine
+from softmatch_jax.models.sam.mask_decoder import Fine, MaskDecoder
 from softmatch_jax.models.sam.prompt_batch import pad_tokens
-from softmatch_jax.models.sam.prompt_encoder import point_tokens
+from softmatch_jax.models.sam.prompt_encoder import PromptEncoder, point_tokens
 from softmatch_jax.models.sam.tiny_encoder import TinyFeatures
 from softmatch_jax.models.sam.tiny_network import TinyNetwork
 from softmatch_jax.prompting import Prompt
@@ -174,11 +174,21 @@ class TinySam:
             views.append(TinyFeatures(fine=fine, **each))
         return TinyEmbedding(tuple(views), self.network.content(image_size), image_size)
 
-    def raster(self, embedding: TinyEmbedding) -> Proposals:
-        """No proposals, on the raster that those of this picture lie on."""
+    def parts(self) -> tuple[PromptEncoder, MaskDecoder]:
+        """Prompt encoder and mask decoder, for who prompts with embeddings."""
+        model = self.network.model()
+        return model.prompt_encoder, model.mask_decoder
+
+    def scene(self, embedding: TinyEmbedding) -> tuple[Array, Fine]:
+        """The image embedding's rows and the finer features of a picture, not of its mirror image."""
+        view = embedding.views[0]
+        return view.rows, view.fine
+
+    def raster(self, image_size: Size) -> Proposals:
+        """No proposals, on the raster that those of a picture of ``image_size`` ``(H, W)`` lie on."""
         side = 4 * self.network.config.embedding_size
-        blank = Proposals.empty((side, side))
-        return replace(blank, image_size=embedding.image_size, content=embedding.content, scale=STRIDE)
+        blank, content = Proposals.empty((side, side)), self.network.content(image_size)
+        return replace(blank, image_size=image_size, content=content, scale=STRIDE)
 
     def decode(
         self, embedding: TinyEmbedding, prompts: Sequence[Prompt], *, prior: Map | None = None
@@ -196,7 +206,7 @@ class TinySam:
         """
         if not prompts:
             raise InputError("decode got no prompts; expected at least one.")
-        raster = self.raster(embedding)
+        raster = self.raster(embedding.image_size)
         earlier = self._earlier(raster, prompts, prior if self.config.use_prior else None)
         logits, iou = self._ask(embedding, embedding.views[0], prompts, earlier)
         for mirrored in embedding.views[1:]:  # one, or none

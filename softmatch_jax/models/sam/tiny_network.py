@@ -19,6 +19,7 @@ from softmatch_jax._types import Image, Size
 from softmatch_jax.models.sam.chunking import decode_in_chunks
 from softmatch_jax.models.sam.config import SamConfig
 from softmatch_jax.models.sam.flat_weights import merge
+from softmatch_jax.models.sam.tiny import TinySamModel
 from softmatch_jax.models.sam.tiny_encoder import TinyFeatures, standardise
 from softmatch_jax.models.sam.tiny_weights import read_weights
 
@@ -69,6 +70,10 @@ class TinyNetwork:
         for name in sorted(self._weights):
             checksum.update(name.encode() + np.asarray(self._weights[name]).tobytes())
         return checksum.hexdigest()[:12]
+
+    def model(self) -> TinySamModel:
+        """The network as a module."""
+        return merge(self.config, self._weights)
 
     def content(self, image_size: Size, *, least: int = SMALLEST) -> Size:
         """``(h, w)`` that a picture gets in the square: even, the longer side all of it, as in training.

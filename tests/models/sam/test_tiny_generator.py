@@ -163,7 +163,7 @@ def test_a_prior_counts_only_where_it_is_asked_for(generator, embedding):
     guided = TinySam(generator.network, replace(generator.config, use_prior=True))
     made = guided.decode(embedding, [ONE], prior=prior)
     assert len(made) == 1 and np.isfinite(made.logits).all()
-    likely = np.clip(generator.raster(embedding).reduce(prior), 1e-3, 1 - 1e-3)
+    likely = np.clip(generator.raster(embedding.image_size).reduce(prior), 1e-3, 1 - 1e-3)
     same = generator.decode(embedding, [replace(ONE, logits=np.log(likely / (1 - likely)))])
     np.testing.assert_allclose(made.logits, same.logits, atol=1e-4)
     assert len(guided.decode(embedding, [ONE])) == 3
