@@ -28,10 +28,11 @@ bench: $(VENV)/.tested
 	$(BIN)/python bench/evaluation.py
 	$(BIN)/python bench/promptable.py --generator tiny
 	$(BIN)/python bench/training.py
+	$(BIN)/python bench/prosam.py
 
 # Executes the notebooks in their small setting.
 notebooks: $(VENV)/.noted
-	$(BIN)/python -m pytest tests/notebooks -m "slow or not slow"
+	$(BIN)/python -m pytest tests/notebooks -m "slow or not slow" -n 2
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -3,7 +3,7 @@
     python bench/prosam.py                       # both sizes; many minutes on two cores
     python bench/prosam.py --sizes tiny
     python bench/prosam.py --sizes full --parts steps batches --repeats 20      # on a GPU
-    python bench/prosam.py --smoke               # a small pass of each part
+    python bench/prosam.py --smoke               # a small pass of steps and inference
 
 ``tiny`` is the shipped SAM at 128 pixels with the encoder of ``bench/prosam_claim.py``; ``full`` the decoder
 of SAM at its published size, random weights, with 64 x 64 features of 1536 channels and 50 prompts of 256
@@ -286,6 +286,8 @@ def main() -> None:
         return
     if options.smoke:
         options.sizes, options.repeats = ["smoke"], 1
+        if options.parts == list(PARTS):
+            options.parts = ["steps", "inference"]
     started = time.perf_counter()
     device = jax.devices()[0].device_kind
     print(f"{platform.machine()}, {os.cpu_count()} cores, {device}, jax {jax.__version__}")

@@ -151,6 +151,8 @@ def train_one(
     )
     began = time.perf_counter()
     result = train(task, batches, config, path.with_suffix(""), resume=True)
+    if result.stopped:
+        raise SystemExit(f"Stopped by {result.stopped}; the same command goes on.")
     said = {"method": method, "seed": seed, "steps": result.step, "seconds": time.perf_counter() - began}
     save_encoder(
         path,

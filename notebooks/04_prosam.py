@@ -13,7 +13,6 @@
 #     name: python3
 # ---
 
-
 # %% [markdown]
 # # ProSAM: from the region of good prompts to a distribution of prompts
 #
@@ -47,7 +46,7 @@ from softmatch_jax.models.sam.tiny_generator import TinySam, TinySamConfig
 from softmatch_jax.pipelines.prosam import ProSAM
 
 SMALL = os.environ.get("SOFTMATCH_NOTEBOOK_SMALL") == "1"
-RUNS, STEPS, DRAWS = (4, 60, 8) if SMALL else (24, 300, 64)
+RUNS, STEPS, DRAWS = (3, 40, 4) if SMALL else (24, 300, 64)
 PROMPTS = 16
 plt.rcParams.update({"figure.dpi": 100, "font.size": 9, "image.cmap": "magma"})
 
@@ -140,7 +139,7 @@ def noisy(prompts, scale, key):
 
 
 traces = jax.vmap(lambda z, k: trace_of(z, k, DRAWS))(learned, jax.random.split(jax.random.key(1), RUNS))
-scales = np.linspace(0, 1.2, 5 if SMALL else 9)
+scales = np.linspace(0, 1.2, 4 if SMALL else 9)
 under_noise = np.array(
     [[[float(part) for part in noisy(z, s, jax.random.key(2))] for s in scales] for z in learned]
 )

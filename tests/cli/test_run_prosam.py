@@ -85,7 +85,7 @@ def test_a_run_goes_on_and_another_strategy_is_another_making(command, words, tm
     ended = command(*words, "-o", out, "--resume")
     assert ended.code == 0 and "by an earlier run" in ended.out and contents(out) == before
     ended = command(*words, "-o", out, "--resume", "--strategy", "majority")
-    assert ended.code == 2 and "settings.prosam.strategy was 'mean' and is 'majority'" in ended.err
+    assert ended.code == 2 and "strategy" in ended.err and "is majority" in ended.err
 
 
 def test_scribbles_are_told_to_the_encoder_as_they_are(command, made, weights, loaded_once, tmp_path):

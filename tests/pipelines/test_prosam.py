@@ -253,6 +253,7 @@ def test_an_annotation_that_no_cell_sees(pictures, pipeline):
         nearest.reference(pictures[0], Points([(26, 26)], [True]))
 
 
+@pytest.mark.slow
 def test_weights_that_belong_to_other_models(tmp_path):
     from softmatch_jax.models.prosam.weights import read_encoder, save_encoder
 

@@ -112,6 +112,7 @@ def test_the_decoder_has_the_hessian_that_is_measured(tmp_path):
     assert np.abs(np.trace(hessian)) > 1e-4
 
 
+@pytest.mark.slow
 def test_a_bend_is_the_truth_within_its_errors():
     noisy = linear("noisy", sigma=0.5, family="gaussian")
     question = QUESTIONS[2]
@@ -148,6 +149,7 @@ class Slower(LinearSam):
         return super().logits(weights, scene, prompts / 3)
 
 
+@pytest.mark.slow
 def test_the_scaled_trace_does_not_depend_on_units():
     settings = CurvatureSettings(probes=8)
     one = measure_bend(linear("one"), QUESTIONS[0], settings, key=KEY)

@@ -77,6 +77,7 @@ def test_a_small_rate_hardly_moves_prompts():
     assert jnp.all(jnp.abs(ended.params - 25.0) < 0.06)
 
 
+@pytest.mark.slow
 def test_descent_makes_masks_better(result, questions, contenders):
     lowered = DescentSettings(**{**vars(SETTINGS), "epochs": 1})
     before = study_descent(contenders, questions, lowered, key=jax.random.key(0))

@@ -86,6 +86,7 @@ def test_marked_pixels():
     assert not marked_pixels(None, mask.shape).any()
 
 
+@pytest.mark.slow
 def test_prompts_of_all_references_one_after_the_other(questions):
     one = contender("one")
     question = questions[0]

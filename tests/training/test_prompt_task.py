@@ -122,6 +122,7 @@ def test_what_is_told_of_the_noise(batch, prosam, drawn):
 
 
 @pytest.mark.parametrize(("chunk", "recompute"), [(1, False), (3, True)])
+@pytest.mark.slow
 def test_saving_memory_changes_nothing(sam, batch, prosam, chunk, recompute):
     """Neither loss nor gradient; one sample at a time takes less memory, by the compiler's plan."""
     saving = Graded(task_of(sam, chunk=chunk, recompute=recompute), batch)
@@ -158,6 +159,7 @@ def test_gradient_by_differences(batch, prosam):
         assert (there - back) / 1e-2 == pytest.approx(slope, rel=2e-2, abs=2e-4)
 
 
+@pytest.mark.slow
 def test_only_the_encoder_moves(sam, batch):
     task, config = task_of(sam), TrainConfig(steps=5, warmup_steps=0, learning_rate=1e-2, weight_decay=0.5)
     mesh = device_mesh(1)
@@ -202,6 +204,7 @@ def test_dropout_depends_on_the_key(batch):
     assert np.abs(first - other).max() > 0.01
 
 
+@pytest.mark.slow
 def test_sigma_has_a_floor(sam, batch):
     config = changed(sigma_floor=0.25)
     initial = random_arrays(config)
@@ -225,6 +228,7 @@ def test_enlarging_as_torch(old, new):
     assert enlarge(made, None) is made
 
 
+@pytest.mark.slow
 def test_a_small_sam_in_place_of_the_plain_one():
     """Its decoder, with finer features: the loss is that of its logits, the gradient reaches the encoder."""
     sam = small_predictor().sam
@@ -281,6 +285,7 @@ class TestAsTorch:
         loss.backward()
         return loss.item()
 
+    @pytest.mark.slow
     def test_step(self):
         import sam_checkpoints
         import torch_encoder

@@ -72,6 +72,7 @@ def counts(predictor, store, question: Question) -> tuple[int, int]:
     return both, either
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_a_loop(predictor, store, params):
     void = np.zeros((64, 48), bool)
     void[30:] = True

@@ -67,7 +67,20 @@ def assert_tails(values, distribution, level=0.002):
         assert stats.binomtest(int(far.sum()), len(far), level).pvalue > SIGNIFICANT
 
 
-@pytest.mark.parametrize("config", [*STUDENTS, DistributionConfig(family="gaussian")], ids=named)
+def slow_but(configs, quick):
+    """The configurations, those beyond ``quick`` marked slow."""
+    return [
+        pytest.param(each, marks=() if quick(each) else pytest.mark.slow, id=named(each)) for each in configs
+    ]
+
+
+@pytest.mark.parametrize(
+    "config",
+    slow_but(
+        [*STUDENTS, DistributionConfig(family="gaussian")],
+        lambda each: each.family == "gaussian" or (each.sharing, each.freedom) == ("prompt", "nu+n"),
+    ),
+)
 def test_each_number(config):
     """The marginals are Student's, tails included, of one number and of all where draws are not shared."""
     z = standardised(config)
@@ -81,6 +94,7 @@ def test_each_number(config):
 
 @pytest.mark.parametrize("dimension", DIMENSIONS)
 @pytest.mark.parametrize("freedom", FREEDOMS)
+@pytest.mark.slow
 def test_published_size_of_a_prompt(dimension, freedom):
     """256 numbers: n is 256, 512 of both prompts, or 1."""
     config, size = DistributionConfig(dimension=dimension, freedom=freedom), (2, 256)
@@ -204,6 +218,7 @@ def test_density(config, formula, x64):
     assert float(got) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_density_of_long_prompts_in_float32():
     config, given = DistributionConfig(), predicted((4, 256))
     z = sample(given, config, 1, key=jax.random.key(0))[0]

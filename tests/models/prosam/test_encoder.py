@@ -246,6 +246,7 @@ def test_all_valid_is_as_no_padding(small):
     np.testing.assert_allclose(got.mean, answer(small, arrays).mean, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_first_log_sigma():
     """As chosen for every picture, and it can be learned away from there."""
     arrays = pair(6)
@@ -270,6 +271,7 @@ def test_floor_of_sigma(small):
     np.testing.assert_allclose(bounded.mean, free.mean, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_start_of_the_weights():
     """Uniform within torch's limits: each drawn matrix nearly reaches its own, and none goes beyond."""
     encoder = untrained(PromptEncoderConfig())

@@ -177,6 +177,7 @@ def test_fifty_embeddings_at_the_published_size():
 
 
 @pytest.mark.parametrize("name", ["full", "tiny"])
+@pytest.mark.slow
 def test_gradient_by_differences(name, sams, x64):
     """Along random directions, in float64."""
     sam = sams[name]
@@ -198,6 +199,7 @@ def test_gradient_by_differences(name, sams, x64):
 
 
 @pytest.mark.parametrize("name", ["full", "tiny"])
+@pytest.mark.slow
 def test_prompts_that_do_not_count(name, sams):
     sam = sams[name]
     scene = sam.encode(picture()).scene
@@ -223,6 +225,7 @@ def test_scenes_in_a_batch(name, sams):
 
 
 @pytest.mark.parametrize("name", ["full", "tiny"])
+@pytest.mark.slow
 def test_geometry(name, generators, sams):
     """The raster is that of the generator's own proposals."""
     encoded = sams[name].encode(picture())
