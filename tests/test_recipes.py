@@ -11,11 +11,16 @@ import softmatch_jax.cli.compare
 import softmatch_jax.cli.data
 import softmatch_jax.cli.merge
 import softmatch_jax.cli.models
-from softmatch_jax._checks import InputError
 from softmatch_jax.cli.backend import check_models
 from softmatch_jax.cli.evaluate_arguments import parse_evaluate, parse_labels, parse_shard
 from softmatch_jax.cli.main import main
-from softmatch_jax.cli.train_arguments import parse_data, parse_export, parse_sam, parse_stages
+from softmatch_jax.cli.train_arguments import (
+    parse_data,
+    parse_export,
+    parse_prosam,
+    parse_sam,
+    parse_stages,
+)
 from softmatch_jax.data import published_counts
 from softmatch_jax.data.catalogue import FOLDED, PUBLISHED
 
@@ -67,6 +72,9 @@ def test_command_parses(words):
         config = parse_sam(words[2:])
         assert parse_stages(config.stages) and [parse_data(text, "--data") for text in config.data]
         return
+    if words[:2] == ["train", "prosam"]:
+        assert parse_prosam(words[2:]).dataset in ("pascal5i", "coco20i")
+        return
     if words[:2] == ["train", "export"]:
         assert parse_export(words[2:]).output.suffix == ".safetensors"
         return
@@ -115,7 +123,7 @@ def test_papers_are_asked_by_their_protocol(name):
     assert asked
     for config in asked:
         assert (config.backend, config.sampling, config.raster) == ("foundation", "published", "published")
-        assert config.models.features == "facebook/dinov2-large"
+        assert config.method == ("prosam",) or config.models.features == "facebook/dinov2-large"
         assert config.models.masks == "facebook/sam-vit-huge"
         assert not config.matching.whiten and config.prompting.sampler == "multinomial"
 
@@ -151,9 +159,3 @@ def test_counts_are_those_that_check_compares():
     listed = (*published_counts.COCO_VAL_LISTED, published_counts.COCO_VAL_PICTURES)
     assert told["COCO-20i, val, pictures"] == cells(*listed)
     assert told["COCO-20i, val, entries"] == cells(*published_counts.COCO_VAL_ENTRIES, None)
-
-
-def test_what_the_recipes_call_not_built_is_not_there():
-    """When this fails, the recipes of ProSAM's tables have to be brought up to date."""
-    with pytest.raises(InputError, match="prosam"):
-        parse_evaluate(["pascal5i", "--root", "x", "-o", "y", "--method", "prosam"])
