@@ -39,6 +39,7 @@ from softmatch_jax.training.prompt_store import Frozen, FrozenStore
 from softmatch_jax.training.prompt_task import PromptTask
 
 FOLDS = 3
+SETS = ("bsds500", "camvid", "mt_defects")
 SIZE = 128
 QUESTIONS = 200
 """Of each set; the same for all contenders."""
@@ -70,12 +71,24 @@ def main() -> None:
         sources, questions = open_data(args.data, seed % FOLDS)
         for method in args.methods:
             path = args.runs / f"{method}_{seed}.safetensors"
-            if not path.exists():
+            if path.exists():
+                check_same(path, args, store.sam.name)
+            else:
                 train_one(method, seed, sources, store, args, path)
             answers = path.with_suffix(".json")
             if not answers.exists():
                 atomic_write_text(answers, json.dumps(ask(path, store, questions)))
                 print(method, seed, summary(json.loads(answers.read_text())), flush=True)
+    print_table(args.runs, args.seeds, args.methods)
+
+
+def check_same(path: Path, args: argparse.Namespace, sam: str) -> None:
+    """Stops where an encoder of an earlier call was trained otherwise."""
+    said = read_encoder(path).metadata
+    if (said["steps"], said["sam"]) != (str(args.steps), sam):
+        raise SystemExit(
+            f"{path} has {said['steps']} steps on {said['sam']}; take another folder for --runs."
+        )
 
 
 def open_data(root: Path, fold: int) -> tuple[list[tuple[Any, float]], dict[str, list[tuple[str, Pair]]]]:
@@ -196,20 +209,53 @@ def prompt_reference(predictor: Predictor, picture: Frozen, mask: Any) -> Prompt
 
 
 def summary(answers: Mapping[str, Any]) -> dict[str, float]:
-    """Mean over classes of pooled IoU; of regions the mean IoU."""
-    made = {}
-    for name, rows in answers.items():
-        if name == "bsds500":
-            made[name] = float(np.mean([i / max(u, 1) for _, i, u in rows]))
-            continue
-        classes = sorted({owner for owner, _, _ in rows})
-        pooled = [
-            sum(i for owner, i, _ in rows if owner == c)
-            / max(1, sum(u for owner, _, u in rows if owner == c))
-            for c in classes
-        ]
-        made[name] = float(np.mean(pooled))
-    return {name: round(value, 4) for name, value in made.items()}
+    """The score of each set."""
+    return {name: round(score(name, rows), 4) for name, rows in answers.items()}
+
+
+def score(name: str, rows: Sequence[Any]) -> float:
+    """Mean over classes of pooled IoU; of regions, which have no classes, the mean IoU."""
+    if name == "bsds500":
+        return float(np.mean([both / max(either, 1) for _, both, either in rows]))
+    pooled: dict[str, list[int]] = {}
+    for owner, both, either in rows:
+        sums = pooled.setdefault(owner, [0, 0])
+        sums[0] += both
+        sums[1] += either
+    return float(np.mean([both / max(either, 1) for both, either in pooled.values()]))
+
+
+def print_table(runs: Path, seeds: Sequence[int], methods: Sequence[str]) -> None:
+    """Every encoder, and its paired difference to VRP-SAM of the seed, with a 95 % interval over episodes."""
+    print(f"\n| seed | encoder | {' | '.join(SETS)} |\n|---|---|{'---|' * len(SETS)}")
+    for seed in seeds:
+        found = {
+            method: json.loads(path.read_text())
+            for method in methods
+            if (path := runs / f"{method}_{seed}.json").exists()
+        }
+        for method, answers in found.items():
+            cells = []
+            for name in SETS:
+                cell = f"{score(name, answers[name]):.3f}"
+                if method != "vrp" and "vrp" in found:
+                    cell += f": {difference(name, found['vrp'][name], answers[name])}"
+                cells.append(cell)
+            print(f"| {seed} | {method} | {' | '.join(cells)} |")
+
+
+def difference(name: str, base: Sequence[Any], other: Sequence[Any]) -> str:
+    """The paired difference; episodes are drawn again within their class."""
+    rng, owners = np.random.default_rng(0), np.array([row[0] for row in base])
+    groups = [np.arange(len(base))]
+    if name != "bsds500":
+        groups = [np.flatnonzero(owners == owner) for owner in np.unique(owners)]
+    drawn = []
+    for _ in range(1000):
+        places = np.concatenate([rng.choice(group, len(group)) for group in groups])
+        drawn.append(score(name, [other[k] for k in places]) - score(name, [base[k] for k in places]))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return f"{score(name, other) - score(name, base):+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 if __name__ == "__main__":

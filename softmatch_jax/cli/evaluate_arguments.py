@@ -56,6 +56,11 @@ def _check_prosam(config: EvaluateConfig) -> None:
                     f"--{option} has no effect on {', '.join(config.method)}; expected --method prosam with "
                     "it (or leave it out)."
                 )
+    elif config.backend == "embedded" and config.prosam_backbone is not None:
+        raise InputError(
+            "--prosam-backbone has no effect on the embedded models; expected --backend foundation with it "
+            "(or leave it out)."
+        )
     elif config.backend == "foundation" and config.weights is None:
         raise InputError(
             "--method prosam with --backend foundation has no weights of its own; expected --weights FILE "
@@ -84,7 +89,7 @@ def methods(names: Sequence[str]) -> tuple[str, ...]:
             known = ", ".join((*ONE_CLASS_METHODS, PROSAM))
             raise InputError(f"--method is {name!r}; expected one of {known}, or all.")
     if "all" in chosen:
-        return ONE_CLASS_METHODS
+        return (*ONE_CLASS_METHODS, PROSAM) if PROSAM in chosen else ONE_CLASS_METHODS
     twice = next((name for name in chosen if chosen.count(name) > 1), None)
     if twice is not None:
         raise InputError(f"--method {twice} is given twice; expected it once.")

@@ -24,7 +24,8 @@ _PART = re.compile(r"[\w-]+")
 
 _OF_EMBEDDED = ("--embedded-weights",)
 _OF_FOUNDATION = (
-    "--prosam-backbone", "--masks", "--masks-revision", "--runtime", "--device", "--dtype", "--offline",
+    "--prosam-backbone", "--masks", "--masks-revision", "--sam-fit", "--runtime", "--device", "--dtype",
+    "--offline",
 )  # fmt: skip
 _OF_DATASET = (
     "--sampling", "--fold", "--folds", "--scheme", "--novel", "--exclude", "--held-share", "--held-folder",

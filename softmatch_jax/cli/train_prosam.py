@@ -160,7 +160,7 @@ def describe_prosam(
         "training": training.learned_with(),
         "encoder": asdict(task.encoder),
         "distribution": asdict(task.distribution),
-        "prompts": asdict(task.config),
+        "prompts": task.settings["prompts"],
         "batch_size": config.batch_size,
         "annotation": [annotator.kind for annotator in data.annotators],
         "annotation_mode": config.annotation_mode,

@@ -19,7 +19,7 @@ from softmatch_jax.cli.evaluate_config import Kind, LayoutChoice, Mode, Sampling
 from softmatch_jax.models.prosam.config import DistributionConfig, PromptEncoderConfig
 from softmatch_jax.training.config import TrainConfig
 from softmatch_jax.training.prompt_config import PromptTrainConfig, ViewConfig
-from softmatch_jax.training.prompt_recipe import EMBEDDED, RECIPES, MethodName, RecipeName
+from softmatch_jax.training.prompt_recipe import EMBEDDED, RECIPES, MethodName, PromptRecipe, RecipeName
 
 Select: TypeAlias = Literal["base", "views", "novel", "none"]
 
@@ -103,6 +103,8 @@ class TrainProsamConfig:
             its weights.
         masks: With foundation, SAM: a model of the hub, a folder, or a .pth file of segment-anything.
         masks_revision: Its commit, tag or branch.
+        sam_fit: With foundation, how SAM is given pictures: aspect is its own way, published is VRP-SAM's,
+            squashed to half of SAM's square and enlarged from there; goes with the recipe when left out.
         runtime: What runs SAM's image encoder.
         device: Where it runs: auto, cpu, cuda or cuda:N.
         dtype: Its precision: auto (half on a GPU), float32, float16 or bfloat16.
@@ -170,6 +172,9 @@ class TrainProsamConfig:
     prosam_backbone: Annotated[_Text, conf.arg(metavar="KIND=NAME")] = None
     masks: str = "facebook/sam-vit-base"
     masks_revision: Annotated[_Text, conf.arg(metavar="REVISION")] = None
+    sam_fit: Annotated[
+        Literal["aspect", "published"] | None, conf.DisallowNone, conf.arg(help_behavior_hint="")
+    ] = None
     runtime: Literal["jax", "torch"] = "jax"
     device: str = "auto"
     dtype: str = "auto"
@@ -212,8 +217,14 @@ def default_settings(words: Sequence[str]) -> TrainProsamConfig:
         training=recipe.training,
         encoder=EncoderOptions(**asdict(recipe.encoder)),
         distribution=recipe.distribution,
-        prompts=PromptOptions(**asdict(recipe.prompts)),
+        # The published raster of the loss needs the published fit, which the small SAM does not have.
+        prompts=PromptOptions(**asdict(recipe.prompts) | {"loss_side": _loss_side(recipe, backend, words)}),
     )
+
+
+def _loss_side(recipe: PromptRecipe, backend: Backend, words: Sequence[str]) -> int | None:
+    fits = backend == "foundation" and last_value("--sam-fit", words) != "aspect"
+    return recipe.prompts.loss_side if fits else None
 
 
 def last_value(option: str, words: Sequence[str]) -> str | None:

@@ -75,7 +75,8 @@ def export_prosam(config: ExportConfig, stdout: TextIO) -> int:
         metadata={**metadata_of(run), **said},
     )
     size = config.output.stat().st_size / 2**20
-    use = "--backend foundation " if "backbone" in run["models"] else ""
+    models = run["models"]
+    use = f"--backend foundation --masks {models.get('masks')} " if "backbone" in models else ""
     lines = [
         f"{config.output}: the {found.parameters} prompt encoder after step {found.step}, {size:.1f} MB in "
         "half precision.",

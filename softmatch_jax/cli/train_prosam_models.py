@@ -73,8 +73,10 @@ def _foundation(config: TrainProsamConfig) -> tuple[FeatureExtractor, FrozenSam,
     from softmatch_jax.models.prosam.backbones import load_backbone
 
     features = load_backbone(kind, name, offline=True if config.offline else None, size=config.size)
-    about = {"backbone": config.prosam_backbone} | ({} if config.size is None else {"size": config.size})
-    return features, FrozenSam(load_masks(models)), about
+    fit = config.sam_fit or ("published" if config.recipe == "published" else "aspect")
+    about: dict[str, Any] = {"backbone": config.prosam_backbone, "masks": config.masks, "fit": fit}
+    about |= {} if config.size is None else {"size": config.size}
+    return features, FrozenSam(load_masks(models, fit)), about
 
 
 def check_origin(stored: StoredEncoder, about: dict[str, Any], file: str) -> None:

@@ -183,6 +183,12 @@ def hold_out(lists: ClassLists, share: float, seed: int = 0) -> tuple[ClassLists
     if seed < 0:
         raise InputError(f"The seed of what is held out is {seed}; expected 0 or more.")
     held: set[str] = set()
+    shown: dict[str, list[str]] = {}
+    for each, samples in lists.samples.items():
+        for sample in samples:
+            shown.setdefault(sample.name, []).append(each)
+    # A picture may show a rarer class, too, which must keep a target and a reference.
+    left = {each: len(samples) for each, samples in lists.samples.items()}
     order = sorted(lists.samples.items(), key=lambda item: (len(item[1]), item[0]))
     for _, samples in order:
         if share == 0 or len(samples) < 4:
@@ -190,7 +196,11 @@ def hold_out(lists: ClassLists, share: float, seed: int = 0) -> tuple[ClassLists
         names = sorted((sample.name for sample in samples), key=lambda name: (_mark(seed, name), name))
         needed = min(max(2, math.ceil(share * len(names))), len(names) - 2)
         needed -= sum(name in held for name in names)
-        held.update([name for name in names if name not in held][: max(needed, 0)])
+        for name in [name for name in names if name not in held]:
+            if needed > 0 and all(left[each] > 2 for each in shown[name]):
+                needed -= 1
+                held.add(name)
+                left.update({each: left[each] - 1 for each in shown[name]})
     if share and not held:
         raise InputError(
             f"No class of {lists.name} has the 4 pictures of which some can be held out; add pictures, or "

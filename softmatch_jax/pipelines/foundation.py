@@ -11,6 +11,7 @@ from softmatch_jax.pipelines.feature_cache import CacheConfig, FeatureCache
 from softmatch_jax.pipelines.texts import TextModel
 
 if TYPE_CHECKING:
+    from softmatch_jax.models.sam.fitting import SamFit
     from softmatch_jax.models.sam.generator import SamMaskGenerator
 
 _MEGABYTE = 10**6
@@ -103,8 +104,8 @@ def _load_features(config: ModelsConfig) -> FeatureExtractor:
     return Dinov2.load(config.features, config=settings, **_source(config, config.features_revision))
 
 
-def load_masks(config: ModelsConfig) -> SamMaskGenerator:
-    """Loads the SAM that the settings name.
+def load_masks(config: ModelsConfig, fit: SamFit = "aspect") -> SamMaskGenerator:
+    """Loads the SAM that the settings name, which is given pictures in the way that ``fit`` says.
 
     Raises:
         InputError: It cannot be found, is damaged, or of another kind.
@@ -112,7 +113,7 @@ def load_masks(config: ModelsConfig) -> SamMaskGenerator:
     from softmatch_jax.models.sam.generator import SamGeneratorConfig, SamMaskGenerator
 
     settings = SamGeneratorConfig(
-        runtime=config.runtime, device=config.device, dtype=config.dtype, chunk=config.chunk
+        runtime=config.runtime, device=config.device, dtype=config.dtype, chunk=config.chunk, fit=fit
     )
     return SamMaskGenerator.load(config.masks, config=settings, **_source(config, config.masks_revision))
 

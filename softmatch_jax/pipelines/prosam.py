@@ -142,7 +142,12 @@ class ProSAM:
         return self.features.name, masks.embedding_name if isinstance(masks, Storable) else masks.name, ""
 
     def reference(
-        self, image: Image | Encoded, annotation: Annotation | Mask, *, class_name: str = "object"
+        self,
+        image: Image | Encoded,
+        annotation: Annotation | Mask,
+        *,
+        class_name: str = "object",
+        blind: bool = False,
     ) -> ProSamReference:
         """Encodes a picture and its annotation, once, for any number of targets.
 
@@ -154,6 +159,8 @@ class ProSAM:
             annotation: The object: any :data:`~softmatch_jax.prompting.Annotation`, or a
                 ``bool [H, W]`` mask.
             class_name: What it is called. References that share a name make one class.
+            blind: Whether an annotation that no cell of the features sees is taken, too, as the published
+                evaluation takes it: the reference then says nothing.
 
         Raises:
             InputError: The annotation marks nothing, everything, something outside the picture, or so little
@@ -170,7 +177,7 @@ class ProSAM:
         else:
             mask = annotated_pixels(marked)
         prompting = self.predictor.reference(picture_features(encoded.features), mask)
-        if not np.any(prompting.mask):
+        if not blind and not np.any(prompting.mask):
             raise InputError(
                 f"No cell of the features sees the annotation of class {class_name!r}; expected a larger one "
                 "(or an encoder trained with to_grid='area')."

@@ -19,6 +19,7 @@ from softmatch_jax.pipelines.foundation import load_masks, prepare
 
 if TYPE_CHECKING:
     from softmatch_jax.models.prosam.backbones import BackboneKind
+    from softmatch_jax.models.sam.fitting import SamFit
 
 _SIZE = 256  # at which the small SAM sees pictures where the weights do not say
 
@@ -81,7 +82,9 @@ def load_foundation(
     from softmatch_jax.models.prosam.backbones import load_backbone
 
     features = load_backbone(kind, name, offline=True if models.offline else None, size=_size(stored))
-    sam = FrozenSam(load_masks(models))
+    _check_masks(stored.metadata.get("masks"), models.masks)
+    fit: SamFit = "published" if stored.metadata.get("fit") == "published" else "aspect"
+    sam = FrozenSam(load_masks(models, fit))
     for trained, found in ((stored.metadata["features"], features.name), (stored.metadata["sam"], sam.name)):
         if trained.partition("(")[0] != found.partition("(")[0]:
             raise InputError(
@@ -89,6 +92,15 @@ def load_foundation(
                 "the same kind."
             )
     return (*_predictor(stored, features, sam), cache)
+
+
+def _check_masks(trained: str | None, given: str) -> None:
+    """Refuses another SAM; the same one may lie elsewhere here."""
+    if trained is not None and Path(trained).name != Path(given).name:
+        raise InputError(
+            f"The prompt encoder was trained with {trained}, but the SAM is {given}; expected the SAM it was "
+            f"trained with (--masks {trained})."
+        )
 
 
 def parse_backbone(text: str) -> tuple[BackboneKind, str]:

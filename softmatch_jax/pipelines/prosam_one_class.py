@@ -52,7 +52,7 @@ class ProSamOneClass:
         if not references:
             raise InputError("There are no references; expected at least one picture with its annotation.")
         chosen = [
-            self.prosam.reference(self._encode(image), annotation, class_name=CLASS)
+            self.prosam.reference(self._encode(image), annotation, class_name=CLASS, blind=True)
             for image, annotation in references
         ]
         found = self.prosam.segment(self._encode(target), chosen, key=key)[CLASS]

@@ -124,15 +124,16 @@ def train(
                 record = {"step": done, **window.close(), **clock.read()}
                 metrics.append(record)
                 display.record(record)
-            if done % config.save_every == 0 or done == config.steps:
-                save()
-                saved = done
+            # Before the checkpoint: what comes after it is lost when the process is killed in between.
             if validate and (done % config.validate_every == 0 or done == config.steps):
                 program.settle()
                 record = {"step": done, **validate(state.averaged)}
                 metrics.append(record)
                 display.record(record)
                 draw_curves(folder, metrics.history)
+            if done % config.save_every == 0 or done == config.steps:
+                save()
+                saved = done
             reason = stopper.reason if done < config.steps else None
         if reason and saved != done:
             save()

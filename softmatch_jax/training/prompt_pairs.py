@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +17,8 @@ from softmatch_jax.data.annotating import TrainingAnnotator
 from softmatch_jax.data.episodes import Episode, Truth, checksum
 from softmatch_jax.data.region_cache import RegionCache
 from softmatch_jax.data.regions import RegionPicture
-from softmatch_jax.data.training_episodes import ReadEpisode, TrainingEpisodes, first_usable, read_shown
+from softmatch_jax.data.training_episodes import TrainingEpisodes, first_usable
+from softmatch_jax.imaging import image_size
 from softmatch_jax.training.augmenting import Labels, draw_view, recolour
 from softmatch_jax.training.prompt_config import ViewConfig
 from softmatch_jax.training.region_config import Colours, Framing
@@ -93,21 +96,22 @@ class EpisodePairs:
             InputError: A file cannot be read, or no episode drawn shows its class.
         """
 
-        def usable(episode: Episode) -> tuple[ReadEpisode, Mask] | None:
-            read = read_shown(episode)
-            if read is None:
+        def usable(episode: Episode) -> Pair | None:
+            near, far = episode.references[0], episode.target
+            # The truths alone: the pictures are decoded where their features are not known.
+            reference, target = (sample.truth.read(image_size(sample.image)) for sample in (near, far))
+            if not (reference.mask.any() and target.mask.any()):
                 return None
-            marked = self._annotator(read.reference.truth, seed=seed, index=index)
+            marked = self._annotator(reference, seed=seed, index=index)
             # Published strokes may miss the object, and published training goes on with nothing marked.
-            empty = self._annotator.mode == "fixed" and not marked.any()
-            return None if empty else (read, marked)
+            if self._annotator.mode == "fixed" and not marked.any():
+                return None
+            return Pair(
+                Shown(_key(near.image), lambda: near.read().image, marked),
+                Shown(_key(far.image), lambda: far.read().image, target.mask),
+            )
 
-        read, marked = first_usable(self._episodes, seed, index, usable)
-        reference, target = read.episode.references[0], read.episode.target
-        return Pair(
-            Shown(f"{self.name}/{reference.name}", lambda: read.reference.image, marked),
-            Shown(f"{self.name}/{target.name}", lambda: read.target.image, read.target.truth.mask),
-        )
+        return first_usable(self._episodes, seed, index, usable)
 
 
 class ViewPairs:
@@ -170,7 +174,7 @@ class ViewPairs:
         )
 
     def _shown(self, picture: RegionPicture, number: int, mask: Mask) -> Shown:
-        return Shown(f"{self.name}/{picture.name}#{number}", lambda: self._image(picture, number), mask)
+        return Shown(f"{_key(picture.image)}#{number}", lambda: self._image(picture, number), mask)
 
     def _regions(self, labels: Labels) -> set[int]:
         """Numbers of the regions of the right size."""
@@ -196,3 +200,8 @@ class ViewPairs:
     def _generator(self, picture: RegionPicture, number: int) -> np.random.Generator:
         name = zlib.crc32(picture.name.encode(errors="surrogateescape"))
         return np.random.default_rng(np.random.SeedSequence([name, number], spawn_key=(_VIEWS,)))
+
+
+def _key(image: Path) -> str:
+    """Names a picture's file: two sources of one name may lie in different places."""
+    return os.path.realpath(image)

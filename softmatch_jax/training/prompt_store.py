@@ -116,7 +116,7 @@ class FrozenStore:
         picture = image()
         path = None
         if self._folder is not None:
-            named = hashlib.sha256(f"{self.name} {key} {picture.shape}".encode(errors="surrogateescape"))
+            named = hashlib.sha256(f"{self.name} {picture.shape}".encode())
             named.update(np.ascontiguousarray(picture).tobytes())
             path = self._folder / f"{named.hexdigest()[:32]}.npz"
             stored = _read(path)

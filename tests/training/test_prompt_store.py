@@ -94,7 +94,7 @@ def test_a_folder_knows_models_and_pictures_apart(tmp_path):
     assert seen(image=noise(0).reshape(32, 24, 3)) == 1
     assert seen(features=MeanColours(name="other")) == 1
     assert seen(sam=CornerSam(name="other")) == 1
-    assert seen(key="b") == 1
+    assert seen(key="b") == 0  # wherever the picture lies
 
 
 @pytest.mark.parametrize("damage", ["cut", "bit", "empty", "other"])
