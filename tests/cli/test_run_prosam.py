@@ -53,6 +53,7 @@ def results(folder):
     return json.loads((folder / "results.json").read_text())
 
 
+@pytest.mark.slow
 def test_results_tell_of_disagreement(command, words, tmp_path):
     ended = command(*words, "--confidence", "-o", tmp_path / "out")
     assert ended.code == 0, ended.err
@@ -78,6 +79,7 @@ def test_results_tell_of_disagreement(command, words, tmp_path):
     assert differs.any() and unsure[differs].mean() > 2 * unsure.mean()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_and_another_strategy_is_another_making(command, words, tmp_path, contents):
     out = tmp_path / "out"
     assert command(*words, "-o", out).code == 0

@@ -94,6 +94,7 @@ def document(out: Path, name: str) -> dict:
     return json.loads((out / f"{name}.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_study_leaves_a_document_a_figure_and_a_sentence(command, two, folder, tmp_path):
     out = tmp_path / "out"
     words = ["study", "rates", *two, *data(folder), "-o", out, "--rates.intervals.replicates", "50"]

@@ -176,6 +176,7 @@ def test_classes_compete_for_pixels(pipeline, pictures, reference, target, found
     assert result["red"].disagreement == pytest.approx(found["red"].disagreement, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_annotations_are_taken_as_they_are(pipeline, pictures):
     encoded = pipeline.encode(pictures[0])
     box = pipeline.reference(encoded, Box(10, 12, 40, 38))

@@ -15,6 +15,8 @@ from softmatch_jax.studies.centre import centre_pixel, embed_point, study_centre
 from softmatch_jax.studies.config import CentreSettings, IntervalSettings
 from softmatch_jax.studies.question import Contender
 
+pytestmark = pytest.mark.slow  # compiles SAM's decoder anew, mostly with its gradients
+
 QUESTIONS = stand_in_questions([disc(12 + 6 * i, 20, 8) for i in range(8)], ["red", "blue"] * 4)
 FEW = IntervalSettings(replicates=200)
 

@@ -17,6 +17,8 @@ from softmatch_jax.studies.config import CurvatureSettings, IntervalSettings
 from softmatch_jax.studies.curvature import measure_bend, probe, prompt_loss, study_curvature
 from softmatch_jax.studies.question import Contender
 
+pytestmark = pytest.mark.slow  # compiles SAM's decoder anew, mostly with its gradients
+
 KEY = jax.random.key(0)
 QUESTIONS = stand_in_questions([disc(12 + 6 * i, 20, 8) for i in range(6)], ["red", "blue"] * 3)
 MATRIX = jax.random.normal(jax.random.key(1), (6, 16 * 16)) / 4
@@ -112,7 +114,6 @@ def test_the_decoder_has_the_hessian_that_is_measured(tmp_path):
     assert np.abs(np.trace(hessian)) > 1e-4
 
 
-@pytest.mark.slow
 def test_a_bend_is_the_truth_within_its_errors():
     noisy = linear("noisy", sigma=0.5, family="gaussian")
     question = QUESTIONS[2]
@@ -149,7 +150,6 @@ class Slower(LinearSam):
         return super().logits(weights, scene, prompts / 3)
 
 
-@pytest.mark.slow
 def test_the_scaled_trace_does_not_depend_on_units():
     settings = CurvatureSettings(probes=8)
     one = measure_bend(linear("one"), QUESTIONS[0], settings, key=KEY)

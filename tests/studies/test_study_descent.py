@@ -18,6 +18,8 @@ from softmatch_jax.studies.descent import study_descent
 from softmatch_jax.studies.descent_config import DescentSettings
 from softmatch_jax.studies.projection import principal_components, project
 
+pytestmark = pytest.mark.slow  # compiles SAM's decoder anew, mostly with its gradients
+
 SETTINGS = DescentSettings(
     runs=6, std=2.0, samples=3, prompts=3, epochs=40, patience=15, chunk=4, projection="pca"
 )
@@ -77,7 +79,6 @@ def test_a_small_rate_hardly_moves_prompts():
     assert jnp.all(jnp.abs(ended.params - 25.0) < 0.06)
 
 
-@pytest.mark.slow
 def test_descent_makes_masks_better(result, questions, contenders):
     lowered = DescentSettings(**{**vars(SETTINGS), "epochs": 1})
     before = study_descent(contenders, questions, lowered, key=jax.random.key(0))

@@ -35,6 +35,7 @@ def run(*predictors: StandIn, settings: NoiseSettings = SETTINGS):
     return study_noise(contenders, QUESTIONS, settings, key=jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_the_sets_are_the_mean_and_noise_of_each_level():
     mean = 3 * jax.random.normal(jax.random.key(1), (40, 50))
     sets = noisy_prompts(

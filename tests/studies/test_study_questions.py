@@ -12,6 +12,8 @@ from softmatch_jax.data.annotating import Annotator
 from softmatch_jax.prompting import Box, MaskAnnotation, Points
 from softmatch_jax.studies.question import Contender, ask, check_contenders, load_questions, marked_pixels
 
+pytestmark = pytest.mark.slow  # compiles SAM's decoder anew, mostly with its gradients
+
 ANNOTATE = Annotator(kind="mask", mode="fixed")
 
 
@@ -86,7 +88,6 @@ def test_marked_pixels():
     assert not marked_pixels(None, mask.shape).any()
 
 
-@pytest.mark.slow
 def test_prompts_of_all_references_one_after_the_other(questions):
     one = contender("one")
     question = questions[0]

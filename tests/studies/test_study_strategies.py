@@ -12,6 +12,8 @@ from softmatch_jax.studies.config import IntervalSettings, StrategiesSettings
 from softmatch_jax.studies.question import Contender
 from softmatch_jax.studies.strategies_study import MERGED, merged_masks, study_strategies
 
+pytestmark = pytest.mark.slow  # compiles SAM's decoder anew, mostly with its gradients
+
 QUESTIONS = stand_in_questions([disc(15 + 5 * i, 20, 10 + i % 3) for i in range(6)], ["red", "blue"] * 3)
 SETTINGS = StrategiesSettings(samples=4, intervals=IntervalSettings(replicates=200))
 

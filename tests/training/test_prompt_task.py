@@ -25,6 +25,8 @@ from softmatch_jax.training.prompt_task import PromptTask, enlarge, predict_pair
 from softmatch_jax.training.sharding import device_mesh, place
 from softmatch_jax.training.step import make_step, start_state
 
+pytestmark = pytest.mark.slow  # compiles SAM's decoder anew, mostly with its gradients
+
 QUICK = {"xla_backend_optimization_level": 0}
 """Compiling takes most of the time here."""
 CONFIG = PromptEncoderConfig(channels=6, dim=16, prompts=3, heads=2, dropout=0.0)
@@ -122,7 +124,6 @@ def test_what_is_told_of_the_noise(batch, prosam, drawn):
 
 
 @pytest.mark.parametrize(("chunk", "recompute"), [(1, False), (3, True)])
-@pytest.mark.slow
 def test_saving_memory_changes_nothing(sam, batch, prosam, chunk, recompute):
     """Neither loss nor gradient; one sample at a time takes less memory, by the compiler's plan."""
     saving = Graded(task_of(sam, chunk=chunk, recompute=recompute), batch)
@@ -159,7 +160,6 @@ def test_gradient_by_differences(batch, prosam):
         assert (there - back) / 1e-2 == pytest.approx(slope, rel=2e-2, abs=2e-4)
 
 
-@pytest.mark.slow
 def test_only_the_encoder_moves(sam, batch):
     task, config = task_of(sam), TrainConfig(steps=5, warmup_steps=0, learning_rate=1e-2, weight_decay=0.5)
     mesh = device_mesh(1)
@@ -204,7 +204,6 @@ def test_dropout_depends_on_the_key(batch):
     assert np.abs(first - other).max() > 0.01
 
 
-@pytest.mark.slow
 def test_sigma_has_a_floor(sam, batch):
     config = changed(sigma_floor=0.25)
     initial = random_arrays(config)
@@ -228,7 +227,6 @@ def test_enlarging_as_torch(old, new):
     assert enlarge(made, None) is made
 
 
-@pytest.mark.slow
 def test_a_small_sam_in_place_of_the_plain_one():
     """Its decoder, with finer features: the loss is that of its logits, the gradient reaches the encoder."""
     sam = small_predictor().sam
@@ -285,7 +283,6 @@ class TestAsTorch:
         loss.backward()
         return loss.item()
 
-    @pytest.mark.slow
     def test_step(self):
         import sam_checkpoints
         import torch_encoder
@@ -325,7 +322,6 @@ class TestAsTorch:
             assert np.abs(gradient[name] - array).max() < 1e-4 * scale, name
 
 
-@pytest.mark.slow
 def test_thirty_steps_learn_a_batch():
     """With the shipped small SAM at 64 pixels: the loss of a fixed batch falls."""
     from softmatch_jax.models.sam.tiny_generator import TinySam, TinySamConfig

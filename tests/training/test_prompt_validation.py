@@ -27,6 +27,8 @@ if _MODELS not in sys.path:
     sys.path.append(_MODELS)
 import small_encoder  # noqa: E402
 
+pytestmark = pytest.mark.slow  # compiles SAM's decoder anew, mostly with its gradients
+
 PALETTE = np.array([[0, 0, 0], [255, 255, 255]], np.uint8)
 
 
@@ -72,7 +74,6 @@ def counts(predictor, store, question: Question) -> tuple[int, int]:
     return both, either
 
 
-@pytest.mark.slow
 def test_figures_are_those_of_a_loop(predictor, store, params):
     void = np.zeros((64, 48), bool)
     void[30:] = True

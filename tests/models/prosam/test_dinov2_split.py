@@ -12,6 +12,8 @@ from softmatch_jax.models.prosam.backbones import Dinov2Split, load_backbone
 from softmatch_jax.models.prosam.backbones.dinov2_split import default_split
 from softmatch_jax.models.prosam.predictor import Deepens, mask_to_grid, see
 
+pytestmark = pytest.mark.slow  # compiles SAM's decoder anew, mostly with its gradients
+
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 

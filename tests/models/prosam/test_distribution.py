@@ -249,6 +249,7 @@ def test_gradient_of_draws(config):
 
 
 @pytest.mark.parametrize("family", ["student", "gaussian"])
+@pytest.mark.slow
 def test_keys(family):
     config, given = DistributionConfig(family=family), predicted()
     once, again, other = (sample(given, config, DRAWS, key=jax.random.key(seed)) for seed in (5, 5, 6))

@@ -159,6 +159,7 @@ def reduced(graph, state, features, key):
     return graph.merge(state)._reduce(features, key)
 
 
+@pytest.mark.slow
 def test_dropout_takes_whole_channels(small):
     """Scaled as torch's Dropout2d, each channel drawn for itself."""
     theirs = torch.nn.Dropout2d(0.5).train()(torch.ones(1, 400, 3, 3))
@@ -210,6 +211,7 @@ def padded():
     return near, far
 
 
+@pytest.mark.slow
 def test_padding_has_no_influence(small):
     """Whatever it holds, features, mask and pseudo mask alike; in the gradient, either."""
     arrays, (near, far) = pair(6), padded()

@@ -30,6 +30,8 @@ from softmatch_jax.models.sam.prompt_batch import model_tokens
 from softmatch_jax.models.sam.tiny_generator import TinySam, TinySamConfig
 from softmatch_jax.prompting import Prompt
 
+pytestmark = pytest.mark.slow  # compiles SAM's decoder anew, mostly with its gradients
+
 SIZE = (30, 44)
 QUICK = {"xla_backend_optimization_level": 0}
 """Compiling takes most of the time here."""
@@ -171,13 +173,11 @@ def test_fifty_embeddings_as_the_authors_decode_them(model):
     assert_as_the_authors(model)
 
 
-@pytest.mark.slow
 def test_fifty_embeddings_at_the_published_size():
     assert_as_the_authors(sam_checkpoints.transformers_model(sam_checkpoints.FULL, eps=1e-5))
 
 
 @pytest.mark.parametrize("name", ["full", "tiny"])
-@pytest.mark.slow
 def test_gradient_by_differences(name, sams, x64):
     """Along random directions, in float64."""
     sam = sams[name]
@@ -199,7 +199,6 @@ def test_gradient_by_differences(name, sams, x64):
 
 
 @pytest.mark.parametrize("name", ["full", "tiny"])
-@pytest.mark.slow
 def test_prompts_that_do_not_count(name, sams):
     sam = sams[name]
     scene = sam.encode(picture()).scene
@@ -225,7 +224,6 @@ def test_scenes_in_a_batch(name, sams):
 
 
 @pytest.mark.parametrize("name", ["full", "tiny"])
-@pytest.mark.slow
 def test_geometry(name, generators, sams):
     """The raster is that of the generator's own proposals."""
     encoded = sams[name].encode(picture())

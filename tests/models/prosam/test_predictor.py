@@ -19,6 +19,8 @@ from softmatch_jax.models.protocols import PatchFeatures
 from softmatch_jax.models.sam.tiny_generator import TinySam, TinySamConfig
 from softmatch_jax.prompting import PatchGrid
 
+pytestmark = pytest.mark.slow  # compiles SAM's decoder anew, mostly with its gradients
+
 SIZES = {"channels": 6, "dim": 128, "prompts": 5, "heads": 4}
 SIDE, CELL = 64, 8
 
@@ -154,7 +156,6 @@ def test_deeper_features_measure_likeness(sam):
     assert reference.deep.shape == (8, 8, 3)
 
 
-@pytest.mark.slow
 def test_chunks_do_not_matter(predictor, sam):
     """Sets that are decoded one by one, in pairs with one left over, or all at once."""
     scene = sam.encode(picture(1))
@@ -166,7 +167,6 @@ def test_chunks_do_not_matter(predictor, sam):
         np.testing.assert_allclose(got, expected, atol=1e-5 * np.ptp(expected))
 
 
-@pytest.mark.slow
 def test_references_in_a_row(predictor, sam):
     """Prompts of two references are a set of twice as many."""
     scene, mean = sam.encode(picture(1)), predicted(predictor).mean

@@ -72,6 +72,7 @@ def test_equal_encoders_make_equal_files(saved, arrays, tmp_path):
     assert again.read_bytes() == saved.read_bytes()
 
 
+@pytest.mark.slow
 def test_the_module_that_is_read_predicts_what_the_saved_one_does(saved, encoder, arrays):
     rng = np.random.default_rng(0)
     reference, target = rng.normal(size=(2, 4, 5, 12)).astype(np.float32)
