@@ -197,7 +197,9 @@ for name in ("as meant, n = 256", "as meant, n = 1", "Gaussian"):
 axis.set(title="tails at equal variance", xlabel="standard deviations", ylabel="share beyond", xlim=(0, 7))
 axis.legend()
 plt.show()
-print("log density at the mean:", float(log_density(jnp.zeros((1, 256)), standard, kinds["as meant, n = 256"])))
+print(
+    "log density at the mean:", float(log_density(jnp.zeros((1, 256)), standard, kinds["as meant, n = 256"]))
+)
 
 # %% [markdown]
 # ## The encoder at work
