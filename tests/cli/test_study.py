@@ -150,7 +150,8 @@ def test_each_study_gets_its_settings(name, command, two, folder, tmp_path, monk
 
     monkeypatch.setitem(study._STUDIES, name, stub)
     ended = command("study", name, *two, *data(folder), "--episodes", 2, "-o", tmp_path, "--quiet")
-    assert (ended.code, ended.out, ended.err) == (0, f"{name} is done.\n", "")
+    assert (ended.code, ended.out) == (0, f"{name} is done.\n")
+    assert ended.err == "" or "matplotlib is not installed" in ended.err
     assert given["count"] == 2 and type(given["settings"]).__name__ == f"{name.title()}Settings"
     assert document(tmp_path, name)["result"] == {"rows": []}
 
