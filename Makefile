@@ -9,7 +9,7 @@ demo: $(VENV)/.installed
 	$(BIN)/softmatch demo --output demo-out --overwrite
 
 test: lint types
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff format --check .

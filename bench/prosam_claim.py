@@ -2,7 +2,8 @@
 
 All are trained on the same pairs with the same frozen small SAM: views of one picture (BSDS500), and base
 classes of CamVid and of magnetic tile defects. They are asked for regions of other pictures and for the novel
-classes. Each seed has its own fold, so that over three seeds each class is novel once.
+classes. Each seed has its own fold, so that over three seeds each class is novel once. Training-free matching
+is asked the same with the same small SAM, on its features and on the descriptor's.
 
     python bench/prosam_claim.py --data ../shared/data --runs runs --seeds 0 1 2
 """
@@ -17,19 +18,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
-from real_folders import CAMVID_NAMES
+from real_folders import CAMVID_NAMES, NO_BAR
 
+from softmatch_jax import MaskAnnotation, Softmatcher, SoftmatcherConfig
 from softmatch_jax.data.corrected import CorrectedEpisodes
 from softmatch_jax.data.region_sources import open_region_pictures
 from softmatch_jax.data.training_sets import TrainingData, TrainingSource, open_training
 from softmatch_jax.imaging import atomic_write_text
+from softmatch_jax.models import DenseDescriptor
 from softmatch_jax.models.prosam.config import DistributionConfig, PromptEncoderConfig
 from softmatch_jax.models.prosam.frozen_sam import EncodedScene, FrozenSam
 from softmatch_jax.models.prosam.predictor import Predictor, PromptReference, deepen, mask_to_grid
 from softmatch_jax.models.prosam.weights import encoder_of, read_encoder, save_encoder
 from softmatch_jax.models.sam.tiny_features import TinyFeaturesExtractor
 from softmatch_jax.models.sam.tiny_generator import TinySam, TinySamConfig
+from softmatch_jax.pipelines.one_class import SoftmatcherOneClass
 from softmatch_jax.training.config import TrainConfig
 from softmatch_jax.training.loop import train
 from softmatch_jax.training.prompt_batches import PromptBatches
@@ -54,6 +59,8 @@ METHODS: dict[str, tuple[PromptEncoderConfig, DistributionConfig]] = {
     "prosam-gaussian": (ENCODER, DistributionConfig(family="gaussian")),
 }
 
+MATCHED = ("tiny", "descriptor")
+
 
 def main() -> None:
     """Trains what is not trained yet, asks everybody, and prints the table."""
@@ -62,6 +69,9 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True, help="where trainings and answers are kept")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument(
+        "--matchers", nargs="*", default=list(MATCHED), choices=MATCHED, help="features that are matched"
+    )
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--size", type=int, default=SIZE, help="side that the small SAM sees")
     args = parser.parse_args()
@@ -79,7 +89,12 @@ def main() -> None:
             if not answers.exists():
                 atomic_write_text(answers, json.dumps(ask(path, store, questions)))
                 print(method, seed, summary(json.loads(answers.read_text())), flush=True)
-    print_table(args.runs, args.seeds, args.methods)
+        for features in args.matchers:
+            answers = args.runs / f"match-{features}_{seed}.json"
+            if not answers.exists():
+                atomic_write_text(answers, json.dumps(match(features, generator, questions)))
+                print(features, seed, summary(json.loads(answers.read_text())), flush=True)
+    print_table(args.runs, args.seeds, [*args.methods, *(f"match-{features}" for features in args.matchers)])
 
 
 def check_same(path: Path, args: argparse.Namespace, sam: str) -> None:
@@ -198,6 +213,25 @@ def answer(predictor: Predictor, store: FrozenStore, pair: Pair) -> tuple[int, i
     mask = scene.proposals(logits).masks[0]
     truth = pair.target.mask
     return int((mask & truth).sum()), int((mask | truth).sum())
+
+
+def match(
+    features: str, generator: TinySam, questions: Mapping[str, Sequence[tuple[str, Pair]]]
+) -> dict[str, Any]:
+    """The same of training-free matching, whose masks the same small SAM makes."""
+    config = SoftmatcherConfig.embedded("tiny")
+    config = replace(config, decision=replace(config.decision, min_resemblance=NO_BAR))
+    extractor = TinyFeaturesExtractor(generator.network) if features == "tiny" else DenseDescriptor()
+    method = SoftmatcherOneClass(Softmatcher(extractor, generator, config))
+    found: dict[str, Any] = {}
+    for name, pairs in questions.items():
+        found[name] = []
+        for number, (owner, pair) in enumerate(pairs):
+            reference = pair.reference.image(), MaskAnnotation(pair.reference.mask)
+            mask = method(pair.target.image(), [reference], key=jax.random.key(number)).mask
+            truth = pair.target.mask
+            found[name].append([owner, int((mask & truth).sum()), int((mask | truth).sum())])
+    return found
 
 
 def prompt_reference(predictor: Predictor, picture: Frozen, mask: Any) -> PromptReference:

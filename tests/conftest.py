@@ -14,14 +14,28 @@ _COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """What one worker or command has compiled the others of this run need not compile again."""
+    """Most time goes into compiling, so that is done quickly, and once for all processes of a run.
+
+    What the environment says counts more: ``JAX_DISABLE_MOST_OPTIMIZATIONS=0`` tests the code that users run.
+    """
+    wanted = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ and not hasattr(config, "workerinput"):
         folder = tempfile.TemporaryDirectory(prefix="compiled", ignore_cleanup_errors=True)
         config.add_cleanup(folder.cleanup)
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
-        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
-        os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
-        jax.config.update("jax_compilation_cache_dir", folder.name)  # read when JAX was imported
+        wanted |= {
+            "JAX_COMPILATION_CACHE_DIR": folder.name,
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.02",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        }
+    for name, value in wanted.items():
+        os.environ.setdefault(name, value)
+    # JAX was imported before, and has read the environment.
+    jax.config.update("jax_disable_most_optimizations", os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] != "0")
+    if (cache := os.environ.get("JAX_COMPILATION_CACHE_DIR")) is not None:
+        jax.config.update("jax_compilation_cache_dir", cache)
+        seconds = float(os.environ.get("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 @pytest.fixture

@@ -69,7 +69,8 @@ def test_commands_exist(capsys):
     from softmatch_jax.cli.main import main
 
     text = README.read_text()
-    for words in (["segment"], ["evaluate"], ["data", "prepare", "coco20i"], ["train", "sam"]):
+    commands = "segment", "evaluate", "data prepare coco20i", "train sam", "train prosam", "study noise"
+    for words in map(str.split, commands):
         with contextlib.suppress(SystemExit):
             main([*words, "--help"])
     shown = capsys.readouterr().out

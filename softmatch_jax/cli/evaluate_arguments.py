@@ -12,6 +12,7 @@ import tyro
 from softmatch_jax._checks import InputError
 from softmatch_jax.cli.arguments import check_options, chosen_settings
 from softmatch_jax.cli.evaluate_config import EvaluateConfig
+from softmatch_jax.cli.method_options import refuse_of_matching
 from softmatch_jax.pipelines.one_class_names import ONE_CLASS_METHODS, PROSAM
 
 DEFAULT_METHOD = "geometric"
@@ -44,6 +45,8 @@ def parse_evaluate(words: Sequence[str]) -> EvaluateConfig:
     _check_folders(words)
     config = replace(config, method=methods(config.method))
     _check_prosam(config)
+    if config.method == (PROSAM,):
+        refuse_of_matching(words, "another --method beside it")
     return config
 
 

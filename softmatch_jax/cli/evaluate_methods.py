@@ -41,7 +41,9 @@ def _load_prosam(config: EvaluateConfig) -> OneClass:
     from softmatch_jax.pipelines.prosam_config import ProSamConfig
     from softmatch_jax.pipelines.prosam_one_class import ProSamOneClass
 
-    settings = ProSamConfig(uncertainty=False, together=config.models.chunk)
+    settings = ProSamConfig(
+        uncertainty=False, min_area=config.decision.min_area, together=config.models.chunk
+    )
     if config.backend == "embedded":
         made = ProSAM.embedded(config.weights, settings, sam_weights=config.embedded_weights)
     else:

@@ -50,14 +50,11 @@ def check_method_options(config: SegmentConfig, words: Sequence[str]) -> None:
     Raises:
         InputError: One is, or the foundation's prompt encoder is not named.
     """
-    end = words.index("--") if "--" in words else len(words)
-    given = [_option(word) for word in words[:end] if word.startswith("--")]
+    given = _given(words)
     if config.method != "prosam":
         _refuse(given, _OF_PROSAM, "the method softmatcher", "--method prosam")
         return
-    own = [option for option in given if option != _OF_BOTH]
-    grouped = [option for option in own if option.startswith(_GROUPS_OF_SOFTMATCHER)]
-    _refuse(own, (*_OF_SOFTMATCHER, *grouped), "the method prosam", "--method softmatcher")
+    refuse_of_matching(words, "--method softmatcher")
     if config.backend == "embedded":
         _refuse(given, _FOUNDATION, "the embedded models", "--backend foundation")
         return
@@ -67,6 +64,23 @@ def check_method_options(config: SegmentConfig, words: Sequence[str]) -> None:
             "--method prosam with --backend foundation has no weights of its own; expected --weights FILE "
             "with it (softmatch train prosam makes them)."
         )
+
+
+def refuse_of_matching(words: Sequence[str], cure: str) -> None:
+    """Raises ``InputError`` for an option that says how features are matched, where prosam is the method.
+
+    Args:
+        words: Of the command line.
+        cure: What would make such an option count.
+    """
+    own = [option for option in _given(words) if option != _OF_BOTH]
+    grouped = [option for option in own if option.startswith(_GROUPS_OF_SOFTMATCHER)]
+    _refuse(own, (*_OF_SOFTMATCHER, *grouped), "the method prosam", cure)
+
+
+def _given(words: Sequence[str]) -> list[str]:
+    end = words.index("--") if "--" in words else len(words)
+    return [_option(word) for word in words[:end] if word.startswith("--")]
 
 
 def _option(word: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TextIO
 
@@ -19,7 +19,7 @@ from softmatch_jax.cli.study_arguments import parse_contenders
 from softmatch_jax.cli.study_config import ON_TRAININGS, StudyConfig
 from softmatch_jax.cli.study_contenders import Entrant, load_contenders, read_entrant, read_entrants
 from softmatch_jax.cli.study_data import StudyData, describe_data, open_data
-from softmatch_jax.cli.study_training import commands, missing_slots
+from softmatch_jax.cli.study_training import Slot, commands, missing_slots
 from softmatch_jax.data.files import make_folder
 from softmatch_jax.imaging import atomic_write_text
 from softmatch_jax.studies.centre import study_centre
@@ -74,9 +74,16 @@ def run_study(config: StudyConfig, *, stdout: TextIO | None = None, stderr: Text
     if config.study in ON_TRAININGS:
         missing = missing_slots(config.study, [entrant.stored for entrant in entrants])
         if missing:
-            print("Not among the contenders; to train them:", file=stdout)
-            print("\n".join(commands(config, missing)), file=stdout)
+            print(_advice(config, missing), file=stdout)
     return 0
+
+
+def _advice(config: StudyConfig, missing: Sequence[Slot]) -> str:
+    """How to train what is missing, or which, where the questions leave nothing to train on."""
+    try:
+        return "\n".join(["Not among the contenders; to train them:", *commands(config, missing)])
+    except InputError:
+        return f"Not among the contenders: {', '.join(slot.name for slot in missing)}."
 
 
 def _ask(

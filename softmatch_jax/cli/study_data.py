@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, Protocol, get_args
 
 from softmatch_jax._checks import InputError
-from softmatch_jax.cli.evaluate_arguments import parse_labels
 from softmatch_jax.cli.study_config import StudyConfig
 from softmatch_jax.cli.train_arguments import parse_data
 from softmatch_jax.data.annotating import Annotator, TrainingAnnotator
@@ -18,7 +17,7 @@ from softmatch_jax.data.episodes import EpisodeSet
 from softmatch_jax.data.pascal5i import open_pascal5i
 from softmatch_jax.data.pascal_lists import Grouping
 from softmatch_jax.data.region_sources import open_region_pictures
-from softmatch_jax.data.training_sets import TrainingSource, open_training
+from softmatch_jax.data.training_sets import open_training
 from softmatch_jax.models.prosam.frozen_sam import EncodedScene
 from softmatch_jax.models.prosam.predictor import PromptReference, deepen, mask_to_grid
 from softmatch_jax.studies.config import check_count
@@ -104,27 +103,7 @@ def open_episodes(config: StudyConfig) -> EpisodeSet:
     Raises:
         InputError: As :func:`open_data`.
     """
-    assert config.dataset is not None and config.root is not None
-    source = TrainingSource(
-        dataset=config.dataset,
-        root=config.root.expanduser(),
-        sampling=config.sampling,
-        fold=config.fold,
-        folds=config.folds,
-        scheme=config.scheme,
-        novel=config.novel,
-        exclude=config.exclude,
-        held_share=config.held_share,
-        held_folder=config.held_folder or "",
-        held_seed=config.held_seed,
-        grouping=config.grouping,
-        classes=config.classes,
-        layout=config.layout,
-        mask_threshold=config.mask_threshold,
-        void=config.void,
-        labels=parse_labels(config.label),
-        min_area=config.min_area,
-    )
+    source = config.training_source()
     if config.dataset == "folder":
         # Only there the pictures that training held out are asked about; else few pictures may do.
         if config.exclude == "pictures":

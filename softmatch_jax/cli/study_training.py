@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from softmatch_jax._checks import InputError
+from softmatch_jax.cli.class_data_options import ClassDataOptions
 from softmatch_jax.cli.study_config import StudyConfig
 from softmatch_jax.cli.study_contenders import recipe_of
 from softmatch_jax.cli.train_arguments import parse_data
+from softmatch_jax.data.pascal_coco_draws import PUBLISHED_SEED
 from softmatch_jax.models.prosam.weights import StoredEncoder
 from softmatch_jax.training.prompt_recipe import MethodName
 
@@ -19,10 +22,7 @@ _BACKBONES = {
     "dinov2": "facebook/dinov2-base",
 }
 _BOTH: tuple[MethodName, ...] = ("vrp", "t")
-_OF_DATA = (
-    "root", "sampling", "fold", "folds", "scheme", "novel", "exclude", "held_share", "held_folder",
-    "held_seed", "grouping", "classes", "layout", "mask_threshold", "void", "label", "min_area",
-)  # fmt: skip
+_OF_DATA = tuple(each.name for each in fields(ClassDataOptions) if each.name != "dataset")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,21 @@ def missing_slots(study: str, stored: Sequence[StoredEncoder]) -> list[Slot]:
 
 
 def commands(config: StudyConfig, slots: Sequence[Slot]) -> list[str]:
-    """How to train what is missing: a line for each, for a shell."""
+    """How to train what is missing: a line for each, for a shell.
+
+    Raises:
+        InputError: The questions leave nothing to train on.
+    """
+    if slots and config.views is not None and parse_data(config.views, "--views").part is None:
+        raise InputError(
+            f"--views is {config.views!r}, which asks about all of its pictures and leaves none to train on; "
+            "expected a part of them, such as KIND:FOLDER:val."
+        )
+    if slots and config.dataset == "folder" and config.fold is None and not config.novel:
+        raise InputError(
+            "The questions are about all classes of the folder, which leaves none to train on; expected "
+            "--fold or --novel."
+        )
     return [_command(config, slot) for slot in slots]
 
 
@@ -103,7 +117,8 @@ def _command(config: StudyConfig, slot: Slot) -> str:
         words += ["--backend", "foundation"]
         words += ["--prosam-backbone", f"{slot.backbone}={_BACKBONES[slot.backbone]}"]
     best = [] if config.views is not None else ["--best"]
-    words += ["--seed", str(config.seed), "-o", folder]
+    published = PUBLISHED_SEED if config.sampling == "published" else 0  # what the seed stands for there
+    words += ["--seed", str(published + config.seed), "-o", folder]
     export = ["softmatch", "train", "export", folder, *best, "-o", f"{folder}.safetensors"]
     return f"{shlex.join(words)} && {shlex.join(export)}"
 

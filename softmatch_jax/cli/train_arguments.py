@@ -168,6 +168,8 @@ def _check_effect(config: TrainProsamConfig, given: Sequence[str]) -> None:
     for options, owner, expected in (
         (passed_over, what, cure),
         (() if config.dataset else _OF_DATASET, "a training without a data set", "--dataset"),
+        (("--held-share",) if config.held_folder else (), "a held-out folder", "no --held-folder"),
+        (("--validate-pairs",) if config.select == "none" else (), "--select none", "another --select"),
     ):
         for option in given:
             if option in options:

@@ -14,15 +14,14 @@ import numpy as np
 from softmatch_jax import __version__
 from softmatch_jax._checks import InputError, check_positive
 from softmatch_jax.cli.names import printable
+from softmatch_jax.cli.train_ending import say_end
 from softmatch_jax.cli.train_prosam_config import Select, TrainProsamConfig
 from softmatch_jax.cli.train_prosam_data import PromptData, open_data
 from softmatch_jax.cli.train_prosam_export import BEST, best_of, metadata_of
 from softmatch_jax.cli.train_prosam_models import PromptModels, check_origin, open_models
-from softmatch_jax.cli.train_run_file import check_run, is_used, plain_json, read_run, write_run
+from softmatch_jax.cli.train_run_file import check_free, check_run, plain_json, read_run, write_run
 from softmatch_jax.models.prosam.weights import read_encoder, save_encoder
 from softmatch_jax.training.config import TrainConfig
-from softmatch_jax.training.curves import FILE as CURVES
-from softmatch_jax.training.display import summary
 from softmatch_jax.training.loop import TrainResult, train
 from softmatch_jax.training.metrics import FILE as METRICS
 from softmatch_jax.training.metrics import read_metrics
@@ -33,7 +32,6 @@ from softmatch_jax.training.sharding import device_mesh
 
 Measure: TypeAlias = Callable[[Mapping[str, Any]], dict[str, float]]
 
-_STATUS = {"SIGINT": 130, "SIGTERM": 143}
 _NOVEL = (
     "Note: the best encoder is chosen by the novel classes themselves (--select novel), as the published "
     "code does; what it then reaches on them is no figure for unseen classes."
@@ -211,12 +209,7 @@ def _check(config: TrainProsamConfig) -> bool:
     """The cheap checks, before anything is read; whether there is a training in the output folder."""
     check_positive("--batch-size", config.batch_size)
     check_positive("--validate-pairs", config.validate_pairs)
-    used = is_used(config.output)
-    if used and not config.resume:
-        raise InputError(
-            f"{config.output} holds an earlier training; give --resume to go on with it, or choose an empty "
-            "folder for a new one."
-        )
+    used = check_free(config.output, resume=config.resume)
     device_mesh(config.training.devices)
     parts = config.training.devices * config.training.accumulate
     if config.batch_size % parts:
@@ -248,26 +241,26 @@ def _say_end(
     stdout: TextIO,
     stderr: TextIO,
 ) -> int:
-    """The last lines: where it is, how good it is, what to do next."""
-    run, steps = printable(config.output), training.steps
-    if result.stopped and config.quiet:
-        print(f"softmatch: stopped after step {result.step} of {steps}: {result.stopped}.", file=stderr)
-    last = {name: value for record in result.history for name, value in record.items()}
-    lines = [
-        f"{result.step} of {steps} steps are done; checkpoints, metrics and {CURVES} are in {run}.",
-        f"Last metrics: {summary(last)}." if last else "There are no metrics yet.",
-    ]
+    """The last lines, with the best encoder among them."""
     best = None if metric is None else best_of(result.history, metric)
+    found = []
     if metric is not None and best is not None:
-        lines += [f"Best {metric}: {best[0]:.4f} after step {best[1]} ({BEST}); last {last[metric]:.4f}."]
-    if result.stopped:
-        lines += ["To go on: the same command with --resume."]
-    use = "--backend foundation " if config.backend == "foundation" else ""
+        last = [record[metric] for record in result.history if metric in record][-1]
+        found = [f"Best {metric}: {best[0]:.4f} after step {best[1]} ({BEST}); last {last:.4f}."]
+    use = f"--backend foundation --masks {config.masks} " if config.backend == "foundation" else ""
     tiny = "--embedded-weights FILE " if config.embedded_weights is not None else ""
-    lines += [
-        f"To export the weights: softmatch train export {run} -o weights.safetensors"
+    next_steps = (
+        f"To export the weights: softmatch train export {printable(config.output)} -o weights.safetensors"
         + (" (with --best for the best)" if best is not None else ""),
         f"To use them: softmatch segment ... --method prosam {use}{tiny}--weights weights.safetensors",
-    ]
-    print("\n".join(lines), file=stdout, flush=True)
-    return _STATUS.get((result.stopped or "").partition(" ")[0], 0)
+    )
+    return say_end(
+        result,
+        training.steps,
+        config.output,
+        next_steps,
+        quiet=config.quiet,
+        stdout=stdout,
+        stderr=stderr,
+        found=found,
+    )

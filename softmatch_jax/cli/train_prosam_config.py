@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 import tyro
 from tyro import conf
 
+from softmatch_jax.cli.class_data_options import ClassDataOptions
 from softmatch_jax.cli.config import Backend
-from softmatch_jax.cli.evaluate_config import Kind, LayoutChoice, Mode, SamplingChoice
+from softmatch_jax.cli.evaluate_config import Kind, Mode
 from softmatch_jax.models.prosam.config import DistributionConfig, PromptEncoderConfig
 from softmatch_jax.training.config import TrainConfig
 from softmatch_jax.training.prompt_config import PromptTrainConfig, ViewConfig
@@ -31,7 +32,6 @@ _Path: TypeAlias = Annotated[
     Path | None, conf.DisallowNone, conf.arg(metavar="FOLDER", help_behavior_hint="")
 ]
 _Texts: TypeAlias = Annotated[tuple[str, ...], conf.UseAppendAction]
-_Names: TypeAlias = Annotated[_Texts, conf.arg(metavar="NAME", help_behavior_hint="(repeatable)")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,32 +60,12 @@ class PromptOptions(PromptTrainConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainProsamConfig:
+class TrainProsamConfig(ClassDataOptions):
     """Trains a prompt encoder on a frozen SAM: ProSAM, or VRP-SAM.
 
     Attributes:
         output: Folder of the training: checkpoints, metrics, curves, and the best encoder; made if it does
             not exist.
-        dataset: What to train on: folder is pictures and masks of one's own.
-        root: Where the data set lies.
-        sampling: corrected makes every picture a target once in each epoch; published draws as VRP-SAM's code
-            does, and is for pascal5i and coco20i.
-        fold: Which classes are novel and not trained on, from 0. Of a folder none are when left out.
-        folds: Of a folder: how many folds there are.
-        scheme: Of a folder: neighbouring classes are novel together, or every n-th.
-        novel: Of a folder: a novel class, in place of --fold.
-        exclude: Of a folder: use no picture that shows a novel class, or only leave its masks out.
-        held_share: Share of the pictures held out to validate on.
-        held_folder: Of a folder: hold out the pictures below this folder in it, such as val, instead.
-        held_seed: Which pictures are held out.
-        grouping: Of PASCAL-5i: its own folds, or for the domain shift those of COCO.
-        classes: Only this class.
-        layout: Of a folder: pairs (mask beside picture), indexed (label maps), coco, labelme or yolo;
-            recognised when left out.
-        mask_threshold: Of a folder: mask values from this one on are object, for masks of many values.
-        void: Of a folder with label maps: a value that does not count.
-        label: Of a folder with label maps: the name of a value, such as 3=road.
-        min_area: Of a folder: pixels of a class that a picture must show to be one of the class.
         views: Train on views of one picture that show the same region, too: a kind of data (bsds500, camvid,
             folder or masks), its folder, a part of it, and how often pairs come from there, where the data
             set has 1; such as bsds500:/data/BSR:train=1.5.
@@ -135,28 +115,6 @@ class TrainProsamConfig:
     """
 
     output: Annotated[Path, conf.arg(aliases=("-o",), metavar="FOLDER")]
-    dataset: Annotated[
-        Literal["folder", "pascal5i", "coco20i"] | None, conf.DisallowNone, conf.arg(help_behavior_hint="")
-    ] = None
-    root: _Path = None
-    sampling: SamplingChoice = "corrected"
-    fold: _Int = None
-    folds: int = 4
-    scheme: Literal["contiguous", "interleaved"] = "contiguous"
-    novel: _Names = ()
-    exclude: Literal["pictures", "masks"] = "pictures"
-    held_share: float = 0.1
-    held_folder: _Text = None
-    held_seed: int = 0
-    grouping: Literal["standard", "coco"] = "standard"
-    classes: _Names = ()
-    layout: Annotated[LayoutChoice | None, conf.DisallowNone, conf.arg(help_behavior_hint="")] = None
-    mask_threshold: _Int = None
-    void: Annotated[
-        tuple[int, ...], conf.UseAppendAction, conf.arg(metavar="N", help_behavior_hint="(repeatable)")
-    ] = ()
-    label: Annotated[_Texts, conf.arg(metavar="N=NAME", help_behavior_hint="(repeatable)")] = ()
-    min_area: int = 1
     views: Annotated[
         _Texts, conf.arg(metavar="KIND:FOLDER[:PART][=WEIGHT]", help_behavior_hint="(repeatable)")
     ] = ()

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from softmatch_jax._checks import InputError
-from softmatch_jax.cli.evaluate_arguments import parse_labels
 from softmatch_jax.cli.train_arguments import parse_data
 from softmatch_jax.cli.train_prosam_config import Select, TrainProsamConfig
 from softmatch_jax.data.annotating import TrainingAnnotator
@@ -17,7 +16,7 @@ from softmatch_jax.data.pascal_coco_draws import PUBLISHED_SEED
 from softmatch_jax.data.region_cache import RegionCache
 from softmatch_jax.data.region_sources import open_region_pictures
 from softmatch_jax.data.regions import RegionPicture
-from softmatch_jax.data.training_sets import TrainingData, TrainingSource, open_training
+from softmatch_jax.data.training_sets import TrainingData, open_training
 from softmatch_jax.training.prompt_pairs import EpisodePairs, Pair, PairSource, ViewPairs
 from softmatch_jax.training.prompt_validation import Question, episode_questions, view_questions
 
@@ -187,27 +186,7 @@ def _data_set(config: TrainProsamConfig) -> TrainingData | None:
             f"--seed is {config.training.seed}, but published sampling counts its seeds from "
             f"{PUBLISHED_SEED}; expected that or more."
         )
-    source = TrainingSource(
-        dataset=config.dataset,
-        root=config.root.expanduser(),
-        sampling=config.sampling,
-        fold=config.fold,
-        folds=config.folds,
-        scheme=config.scheme,
-        novel=config.novel,
-        exclude=config.exclude,
-        held_share=config.held_share,
-        held_folder=config.held_folder or "",
-        held_seed=config.held_seed,
-        grouping=config.grouping,
-        classes=config.classes,
-        layout=config.layout,
-        mask_threshold=config.mask_threshold,
-        void=config.void,
-        labels=parse_labels(config.label),
-        min_area=config.min_area,
-    )
-    return open_training(source)
+    return open_training(config.training_source())
 
 
 def _episodes(

@@ -66,6 +66,17 @@ def is_used(folder: Path) -> bool:
     return bool(stored_steps(folder)) or (folder / METRICS).exists()
 
 
+def check_free(folder: Path, *, resume: bool) -> bool:
+    """Whether there is a training in the folder; raises ``InputError`` if so and it is not to go on."""
+    used = is_used(folder)
+    if used and not resume:
+        raise InputError(
+            f"{folder} holds an earlier training; give --resume to go on with it, or choose an empty folder "
+            "for a new one."
+        )
+    return used
+
+
 def check_run(folder: Path, now: Mapping[str, Any]) -> None:
     """Raises ``InputError`` unless the training in the folder was started like this; says what differs.
 

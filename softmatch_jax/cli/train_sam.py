@@ -11,20 +11,17 @@ from softmatch_jax._checks import InputError, check_positive
 from softmatch_jax.cli.names import printable
 from softmatch_jax.cli.train_arguments import DataWords, parse_data, parse_stages
 from softmatch_jax.cli.train_config import TrainSamConfig
-from softmatch_jax.cli.train_run_file import check_run, describe_run, is_used, read_run, write_run
+from softmatch_jax.cli.train_ending import say_end
+from softmatch_jax.cli.train_run_file import check_free, check_run, describe_run, read_run, write_run
 from softmatch_jax.cli.train_validation import open_validation
 from softmatch_jax.data.region_sources import open_region_pictures
 from softmatch_jax.models.sam.config import SamConfig
 from softmatch_jax.models.sam.tiny_weights import load_weights
-from softmatch_jax.training.curves import FILE as CURVES
-from softmatch_jax.training.display import summary
-from softmatch_jax.training.loop import TrainResult, train
+from softmatch_jax.training.loop import train
 from softmatch_jax.training.region_batches import RegionBatches, RegionSource
 from softmatch_jax.training.sam_recipe import RECIPES, SamRecipe
 from softmatch_jax.training.sam_task import SamTask
 from softmatch_jax.training.sharding import device_mesh
-
-_STATUS = {"SIGINT": 130, "SIGTERM": 143}
 
 
 def run_sam(config: TrainSamConfig, *, stdout: TextIO | None = None, stderr: TextIO | None = None) -> int:
@@ -69,7 +66,12 @@ def run_sam(config: TrainSamConfig, *, stdout: TextIO | None = None, stderr: Tex
     )
     if read_run(config.output) is None:  # a training that was not started here, but has the same identity
         write_run(config.output, document)
-    return _say_end(config, result, stdout, stderr)
+    next_steps = (
+        f"To export the weights: softmatch train export {printable(config.output)} -o weights.safetensors",
+        "To use them: softmatch segment ... --embedded-masks tiny --embedded-weights weights.safetensors",
+    )
+    steps = recipe.training.steps
+    return say_end(result, steps, config.output, next_steps, quiet=config.quiet, stdout=stdout, stderr=stderr)
 
 
 def open_sources(data: Sequence[DataWords]) -> list[RegionSource]:
@@ -103,12 +105,7 @@ def _check(config: TrainSamConfig, recipe: SamRecipe) -> bool:
             f"--preset is {config.preset!r}; expected {', '.join(RECIPES)}, the only one so far."
         )
     check_positive("--validate-pictures", config.validate_pictures)
-    used = is_used(config.output)
-    if used and not config.resume:
-        raise InputError(
-            f"{config.output} holds an earlier training; give --resume to go on with it, or choose an empty "
-            "folder for a new one."
-        )
+    used = check_free(config.output, resume=config.resume)
     device_mesh(recipe.training.devices)
     parts = recipe.training.devices * recipe.training.accumulate
     for _, side, count in recipe.batches.stages:
@@ -127,23 +124,3 @@ def _say_data(sources: Sequence[RegionSource], stderr: TextIO) -> None:
         share = f"{100 * source.weight / total:.0f} % of what is drawn"
         line = f"Data: {source.name}, {len(source.pictures)} pictures, {share}."
         print(printable(line), file=stderr, flush=True)
-
-
-def _say_end(config: TrainSamConfig, result: TrainResult, stdout: TextIO, stderr: TextIO) -> int:
-    """The last lines: where it is, how good it is, what to do next."""
-    run, steps = printable(config.output), config.training.steps
-    if result.stopped and config.quiet:
-        print(f"softmatch: stopped after step {result.step} of {steps}: {result.stopped}.", file=stderr)
-    last = {name: value for record in result.history for name, value in record.items()}
-    lines = [
-        f"{result.step} of {steps} steps are done; checkpoints, metrics and {CURVES} are in {run}.",
-        f"Last metrics: {summary(last)}." if last else "There are no metrics yet.",
-    ]
-    if result.stopped:
-        lines += ["To go on: the same command with --resume."]
-    lines += [
-        f"To export the weights: softmatch train export {run} -o weights.safetensors",
-        "To use them: softmatch segment ... --embedded-masks tiny --embedded-weights weights.safetensors",
-    ]
-    print("\n".join(lines), file=stdout, flush=True)
-    return _STATUS.get((result.stopped or "").partition(" ")[0], 0)

@@ -67,6 +67,8 @@ class FeatureMap(NamedTuple):
 class LogFeatures(NamedTuple):
     r"""Features :math:`\phi(x_i) = e^{a_i} v_i`, the scale apart so that no temperature overflows.
 
+    Only the product has a gradient that means something: how it is split counts as constant.
+
     Attributes:
         log_amplitude: ``[n]``, :math:`a_i`.
         values: ``[n, m]``, :math:`v_i`. The largest entry of a row is 1, and none is negative, except in
@@ -246,7 +248,9 @@ def _residual_features(
     logs = growth + decay
     if kind == "hyperbolic":
         logs = jnp.concatenate([logs, decay - growth], axis=1)
-    peak = jnp.max(logs, axis=1)
+    # Without effect on the kernel, so without a gradient: that of a maximum is 0 / 0 where a compiler
+    # computes the logs anew for it and none then equals it.
+    peak = jax.lax.stop_gradient(jnp.max(logs, axis=1))
     constant = dim / 4 * jnp.log1p(-4 * fmap.shape) - jnp.log(jnp.asarray(logs.shape[1], logs.dtype)) / 2
     return LogFeatures(linear - half_square + constant + peak, jnp.exp(logs - peak[:, None]))
 

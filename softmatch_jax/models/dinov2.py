@@ -34,7 +34,8 @@ from softmatch_jax.prompting import PatchGrid
 Interpolation = Literal["original", "transformers"]
 
 _MODEL_CLASSES = {"dinov2": "Dinov2Model", "dinov2_with_registers": "Dinov2WithRegistersModel"}
-_KNOBS = "lower Dinov2Config.batch_size or size, or choose dtype bfloat16 or float16"
+KNOBS = "lower Dinov2Config.batch_size or size, or choose dtype bfloat16 or float16"
+"""What to change where the memory is full."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +172,7 @@ class Dinov2:
         array = check_images(images)
         grid = self.grid(array.shape[1:3])
         torch, dtype = require("torch"), self.model.dtype
-        with inference(self.checkpoint.name, dtype, _KNOBS):
+        with inference(self.checkpoint.name, dtype, KNOBS):
             batches = pixel_batches(
                 array,
                 grid.input_size,
@@ -195,6 +196,14 @@ class Dinov2:
 
     def _tokens(self, pixels: Any, rows: int, columns: int) -> Any:
         """The patch tokens of standardised pixels, torch ``[b, rows * columns, d]``."""
+        hidden = self._embedded(pixels, rows, columns)
+        for layer in self.model.encoder.layer:
+            hidden = layer(hidden)
+        hidden = self.model.layernorm(hidden) if self.config.norm else hidden
+        return hidden[:, 1 + self._registers :]
+
+    def _embedded(self, pixels: Any, rows: int, columns: int) -> Any:
+        """Class token, registers and patches before the first layer, torch ``[b, others + patches, d]``."""
         torch = require("torch")
         embeddings, count = self.model.embeddings, len(pixels)
         tokens = [embeddings.cls_token.expand(count, -1, -1), embeddings.patch_embeddings(pixels)]
@@ -202,10 +211,7 @@ class Dinov2:
         if self._registers:
             registers = embeddings.register_tokens.expand(count, -1, -1)
             hidden = torch.cat((hidden[:, :1], registers, hidden[:, 1:]), dim=1)
-        for layer in self.model.encoder.layer:
-            hidden = layer(hidden)
-        hidden = self.model.layernorm(hidden) if self.config.norm else hidden
-        return hidden[:, 1 + self._registers :]
+        return hidden
 
 
 def _read_model_class(checkpoint: Checkpoint) -> tuple[Any, Any]:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 
 from softmatch_jax._checks import InputError, check_image
 from softmatch_jax._types import Image, Mask
 from softmatch_jax.pipelines.config import WHITENED, SoftmatcherConfig
-from softmatch_jax.pipelines.feature_cache import content_key
+from softmatch_jax.pipelines.feature_cache import FeatureCache, content_key
 from softmatch_jax.pipelines.one_class_names import BASELINES, MATCHING_METHODS, ONE_CLASS_METHODS
-from softmatch_jax.pipelines.reference import Encoded, Reference
+from softmatch_jax.pipelines.reference import Encoded
 from softmatch_jax.pipelines.softmatcher import Softmatcher
 from softmatch_jax.prompting import Annotation
+
+Referred = TypeVar("Referred")
 
 CLASS = "object"
 """The name of the one class; points are drawn by it, so it is the same for all."""
@@ -63,6 +65,17 @@ class OneClass(Protocol):
         """
 
 
+class Encodes(Protocol):
+    """A pipeline that encodes pictures."""
+
+    @property
+    def cache(self) -> FeatureCache | None:
+        """What remembers them by itself, if anything does."""
+
+    def encode(self, image: Image) -> Encoded:
+        """What the models make of a picture."""
+
+
 @dataclass(eq=False)
 class Encodings:
     """Encodes pictures, and remembers the last few by their content.
@@ -75,7 +88,7 @@ class Encodings:
         pictures: Most pictures that are kept.
     """
 
-    matcher: Softmatcher
+    matcher: Encodes
     pictures: int = 16
     _kept: OrderedDict[str, Encoded] = field(default_factory=OrderedDict, init=False, repr=False)
 
@@ -95,8 +108,15 @@ class Encodings:
             self._kept.popitem(last=False)
         return self._kept[key]
 
-    def references(self, references: Sequence[tuple[Image, Annotation]]) -> list[Reference]:
-        """The references encoded, their annotations completed to masks.
+    def references(
+        self, references: Sequence[tuple[Image, Annotation]], refer: Callable[..., Referred], **options: Any
+    ) -> list[Referred]:
+        """The references encoded.
+
+        Args:
+            references: Pictures with their annotations.
+            refer: The pipeline's own ``reference``.
+            options: For it, too.
 
         Raises:
             InputError: There are none, or one cannot be used.
@@ -104,7 +124,7 @@ class Encodings:
         if not references:
             raise InputError("There are no references; expected at least one picture with its annotation.")
         return [
-            self.matcher.reference(self.encode(image), annotation, class_name=CLASS)
+            refer(self.encode(image), annotation, class_name=CLASS, **options)
             for image, annotation in references
         ]
 
@@ -152,7 +172,7 @@ class SoftmatcherOneClass:
         self, target: Image, references: Sequence[tuple[Image, Annotation]], *, key: jax.Array
     ) -> Found:
         """See :class:`OneClass`."""
-        chosen = self.encodings.references(references)
+        chosen = self.encodings.references(references, self.matcher.reference)
         found = self.matcher.segment(self.encodings.encode(target), chosen, key=key)[CLASS]
         return Found(found.mask, found.absent, found.reason)
 

@@ -217,8 +217,10 @@ class ProSAM:
         clock.lap("encode")
         found = []
         for name, own in classes.items():
-            pseudo = np.max([self.predictor.pseudo(each.prompting, seen) for each in own], axis=0)
-            predicted = [self.predictor.prompts(each.prompting, seen) for each in own]
+            alike = [self.predictor.pseudo(each.prompting, seen) for each in own]
+            pairs = zip(own, alike, strict=True)
+            predicted = [self.predictor.prompts(each.prompting, seen, one) for each, one in pairs]
+            pseudo = np.max(alike, axis=0)
             clock.lap("match")
             # By name, so that other classes beside it do not change a class's samples.
             drawn = jax.random.fold_in(key, zlib.crc32(name.encode()))

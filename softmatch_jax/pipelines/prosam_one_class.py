@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import jax
 
-from softmatch_jax._checks import InputError, check_image
 from softmatch_jax._types import Image
-from softmatch_jax.pipelines.feature_cache import content_key
-from softmatch_jax.pipelines.one_class import CLASS, Found
+from softmatch_jax.pipelines.one_class import CLASS, Encodings, Found
 from softmatch_jax.pipelines.prosam import ProSAM
-from softmatch_jax.pipelines.reference import Encoded
 from softmatch_jax.prompting import Annotation
-
-_PICTURES = 16
-"""Pictures whose encodings are kept; in an evaluation one is a target once and a reference at times."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,11 +22,15 @@ class ProSamOneClass:
     Attributes:
         prosam: The pipeline.
         name: What it is called in tables.
+        encodings: Remembers pictures.
     """
 
     prosam: ProSAM
     name: str = "prosam"
-    _kept: OrderedDict[str, Encoded] = field(default_factory=OrderedDict, init=False, repr=False)
+    encodings: Encodings = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "encodings", Encodings(self.prosam))
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -49,22 +46,6 @@ class ProSamOneClass:
         self, target: Image, references: Sequence[tuple[Image, Annotation]], *, key: jax.Array
     ) -> Found:
         """See :class:`~softmatch_jax.pipelines.one_class.OneClass`."""
-        if not references:
-            raise InputError("There are no references; expected at least one picture with its annotation.")
-        chosen = [
-            self.prosam.reference(self._encode(image), annotation, class_name=CLASS, blind=True)
-            for image, annotation in references
-        ]
-        found = self.prosam.segment(self._encode(target), chosen, key=key)[CLASS]
+        chosen = self.encodings.references(references, self.prosam.reference, blind=True)
+        found = self.prosam.segment(self.encodings.encode(target), chosen, key=key)[CLASS]
         return Found(found.mask, found.absent, found.reason)
-
-    def _encode(self, image: Image) -> Encoded:
-        check_image("image", image)
-        if self.prosam.cache is not None:
-            return self.prosam.encode(image)
-        key = content_key(image, "one class")
-        encoded = self._kept.pop(key, None)
-        self._kept[key] = self.prosam.encode(image) if encoded is None else encoded
-        while len(self._kept) > _PICTURES:
-            self._kept.popitem(last=False)
-        return self._kept[key]

@@ -32,7 +32,7 @@ from softmatch_jax.models.prosam.distribution import noise_ratio
 from softmatch_jax.models.prosam.frozen_sam import FrozenSam, Scene
 from softmatch_jax.models.prosam.losses import mask_loss
 from softmatch_jax.studies.config import CurvatureSettings
-from softmatch_jax.studies.question import Contender, Question, check_contenders
+from softmatch_jax.studies.question import Contender, Question, measure_each
 from softmatch_jax.studies.report import About, about, bars, document, draw
 from softmatch_jax.studies.resampling import Estimate, Resampling
 from softmatch_jax.studies.wording import percent, significant, verdict
@@ -162,14 +162,13 @@ def study_curvature(
         InputError: See :func:`~softmatch_jax.studies.question.check_contenders`.
     """
     probe_key, draws_key = jax.random.split(key)
-    entries, bends = [], []
-    for place, question in enumerate(check_contenders(contenders, questions)):
-        entries.append(question.entry)
-        own_key = jax.random.fold_in(probe_key, place)
-        bends.append([measure_bend(contender, question, settings, key=own_key) for contender in contenders])
+
+    def measure(contender: Contender, question: Question, key: jax.Array) -> Bend:
+        return measure_bend(contender, question, settings, key=key)
+
+    entries, each = measure_each(contenders, questions, measure, key=probe_key)
     header = about("curvature", "not in the paper; its 7.1 to 7.3", settings, contenders, entries)
     draws = header.resampling(settings.intervals, draws_key)
-    each = [tuple(row[place] for row in bends) for place in range(len(contenders))]
     rows = tuple(_row(name, own, each[0], draws) for name, own in zip(header.contenders, each, strict=True))
     return CurvatureResult(about=header, rows=rows, conclusion=_conclusion(rows))
 

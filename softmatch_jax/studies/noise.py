@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from softmatch_jax.studies.config import NoiseSettings
-from softmatch_jax.studies.question import Contender, Question, check_contenders
+from softmatch_jax.studies.question import Contender, Question, measure_each
 from softmatch_jax.studies.report import About, about, document, draw
 from softmatch_jax.studies.resampling import Estimate, Resampling
 from softmatch_jax.studies.scoring import Scores
@@ -110,16 +110,14 @@ def study_noise(
         InputError: See :func:`~softmatch_jax.studies.question.check_contenders`.
     """
     noise_key, draws_key = jax.random.split(key)
-    entries, counts, sizes = [], [], []
-    for place, question in enumerate(check_contenders(contenders, questions)):
-        entries.append(question.entry)
-        own_key = jax.random.fold_in(noise_key, place)
-        measured = [_measure(contender, question, settings, own_key) for contender in contenders]
-        counts.append([count for count, _ in measured])
-        sizes.append([size for _, size in measured])
+
+    def measure(contender: Contender, question: Question, key: jax.Array) -> tuple[np.ndarray, float]:
+        return _measure(contender, question, settings, key)
+
+    entries, measured = measure_each(contenders, questions, measure, key=noise_key)
     header = about("noise", "ProSAM, Fig. 4", settings, contenders, entries)
     draws = header.resampling(settings.intervals, draws_key)
-    scores = [Scores(each, header.classes) for each in np.array(counts).swapaxes(0, 1)]
+    scores = [Scores(np.array([count for count, _ in own]), header.classes) for own in measured]
     curves = tuple(
         curve
         for kind in get_args(Kind)
@@ -127,7 +125,7 @@ def study_noise(
     )
     return NoiseResult(
         about=header,
-        size=tuple(draws.mean(size) for size in np.array(sizes).T),
+        size=tuple(draws.mean(np.array([size for _, size in own])) for own in measured),
         curves=curves,
         conclusion=_conclusion(curves),
     )

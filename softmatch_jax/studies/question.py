@@ -127,6 +127,29 @@ class Contender:
         return np.asarray(self.predictor.decode(question.scene, prompts, chunk=chunk))
 
 
+def measure_each(
+    contenders: Sequence[Contender],
+    questions: Iterable[Question],
+    measure: Callable[[Contender, Question, jax.Array], Made],
+    *,
+    key: jax.Array,
+) -> tuple[list[tuple[int, str, str]], tuple[tuple[Made, ...], ...]]:
+    """Measures every contender on every question; in one question all are given the same key.
+
+    Returns:
+        The entries of the questions; and of each contender what was measured, question by question.
+
+    Raises:
+        InputError: See :func:`check_contenders`.
+    """
+    entries, measured = [], []
+    for place, question in enumerate(check_contenders(contenders, questions)):
+        own_key = jax.random.fold_in(key, place)
+        entries.append(question.entry)
+        measured.append([measure(contender, question, own_key) for contender in contenders])
+    return entries, tuple(zip(*measured, strict=True))
+
+
 def ask(
     features: FeatureExtractor,
     sam: FrozenSam,

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from softmatch_jax.models.prosam.strategies import Strategy, disagreement, merge_samples
 from softmatch_jax.studies.config import StrategiesSettings
-from softmatch_jax.studies.question import Contender, Question, check_contenders
+from softmatch_jax.studies.question import Contender, Question, measure_each
 from softmatch_jax.studies.report import About, about, bars, document, draw
 from softmatch_jax.studies.resampling import Estimate, Resampling
 from softmatch_jax.studies.scoring import Scores, count_pixels
@@ -105,20 +105,21 @@ def study_strategies(
         InputError: See :func:`~softmatch_jax.studies.question.check_contenders`.
     """
     sample_key, draws_key = jax.random.split(key)
-    entries, counts, values = [], [], []
-    for place, question in enumerate(check_contenders(contenders, questions)):
-        entries.append(question.entry)
-        own_key = jax.random.fold_in(sample_key, place)
-        measured = [_measure(contender, question, settings, own_key) for contender in contenders]
-        counts.append([count for count, _ in measured])
-        values.append([value for _, value in measured])
+
+    def measure(contender: Contender, question: Question, key: jax.Array) -> tuple[np.ndarray, float]:
+        return _measure(contender, question, settings, key)
+
+    entries, measured = measure_each(contenders, questions, measure, key=sample_key)
     header = about("strategies", "ProSAM, Table 7", settings, contenders, entries)
     draws = header.resampling(settings.intervals, draws_key)
     rows = tuple(
-        _row(contender, Scores(count, header.classes), value, draws)
-        for contender, count, value in zip(
-            contenders, np.array(counts).swapaxes(0, 1), np.array(values).T, strict=True
+        _row(
+            contender,
+            Scores(np.array([counts for counts, _ in own]), header.classes),
+            np.array([apart for _, apart in own]),
+            draws,
         )
+        for contender, own in zip(contenders, measured, strict=True)
     )
     return StrategiesResult(about=header, rows=rows, conclusion=_conclusion(rows))
 

@@ -21,9 +21,9 @@ from softmatch_jax.models.prosam.losses import mask_loss
 from softmatch_jax.models.prosam.weights import encoder_of
 from softmatch_jax.models.sam.aligned import enlarge_aligned
 from softmatch_jax.models.sam.flat_weights import flatten
+from softmatch_jax.models.sam.losses import hard_iou
 from softmatch_jax.training.prompt_batches import scene_of
 from softmatch_jax.training.prompt_config import PromptTrainConfig
-from softmatch_jax.training.sam_losses import hard_iou
 from softmatch_jax.training.task import Metrics
 
 
@@ -60,8 +60,7 @@ class PromptTask:
         Raises:
             InputError: Encoder and SAM do not fit, or there is nothing to draw for several samples.
         """
-        family = DistributionConfig() if encoder.variational else DistributionConfig(family="none")
-        self.encoder, self.distribution = encoder, distribution or family
+        self.encoder, self.distribution = encoder, distribution or encoder.usual_distribution
         self.config = config or PromptTrainConfig(samples=10 if encoder.variational else 1)
         self.name = "prosam" if encoder.variational else "vrp-sam"
         _check(sam, encoder, self.distribution, self.config)

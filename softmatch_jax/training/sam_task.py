@@ -19,10 +19,10 @@ from jaxtyping import Array, Float
 
 from softmatch_jax.models.sam.config import SamConfig
 from softmatch_jax.models.sam.flat_weights import Weights, buffers, initial_weights, merge
+from softmatch_jax.models.sam.losses import cross_entropy, dice_loss, focal_loss, hard_iou
 from softmatch_jax.models.sam.tiny import TinySamModel
 from softmatch_jax.models.sam.tiny_encoder import TinyFeatures, standardise
 from softmatch_jax.training.sam_config import SamTrainConfig
-from softmatch_jax.training.sam_losses import cross_entropy, dice_loss, focal_loss, hard_iou
 from softmatch_jax.training.sam_prompting import AMBIGUOUS, KINDS, Marks, correct, draw_marks
 from softmatch_jax.training.task import Metrics, Weighted
 

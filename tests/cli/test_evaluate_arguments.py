@@ -92,6 +92,10 @@ def test_labels():
         (["--size", "448"], "--size has no effect on the embedded models"),
         (["--variant", "graph"], "--variant has no effect on the embedded models"),
         (["--completion.points", "3"], "--completion.points has no effect on the embedded models"),
+        (
+            ["--method", "prosam", "--matching.temperature", "1"],
+            "--matching.temperature has no effect on the m",
+        ),
     ],
 )
 def test_options_without_effect(words, sentence):

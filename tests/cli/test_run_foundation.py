@@ -171,6 +171,7 @@ def test_maps_of_confidence_can_be_added(ran, two, copied, contents, tmp_path):
     assert not list((copied / "confidence").iterdir())
 
 
+@pytest.mark.slow
 def test_scribbles_and_the_graph(base, made, tmp_path):
     strokes = [{"points": [[30, 50], [48, 52]]}, {"points": [[80, 10], [80, 80]], "positive": False}]
     scribbles = tmp_path / "a.json"

@@ -154,6 +154,8 @@ def test_epochs_become_steps():
         ("--prosam-backbone dinov2=x", "--prosam-backbone has no effect on the embedded models"),
         ("--backend foundation --embedded-weights w", "--embedded-weights has no effect on the foundation"),
         ("--fold 1", "--fold has no effect on a training without a data set"),
+        ("--dataset folder --held-folder val --held-share 0.2", "--held-share has no effect on a held-out f"),
+        ("--select none --validate-pairs 9", "--validate-pairs has no effect on --select none"),
         ("--steps 3 --epochs 2", "Both --steps and --epochs are given"),
         ("--restart-every 3", "expected --schedule restarts"),
     ],

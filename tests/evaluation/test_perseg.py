@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from slow_params import mostly_slow
 
 from softmatch_jax import Softmatcher, read_image, read_mask
 from softmatch_jax.data import simulate_scribbles
@@ -22,7 +23,11 @@ def photograph(data_dir, name, number):
     return read_image(stem.with_suffix(".jpg")), read_mask(stem.with_suffix(".png"))
 
 
-@pytest.mark.parametrize(("scribbles", "least"), [(False, 0.85), (True, 0.80)], ids=["mask", "scribbles"])
+@pytest.mark.parametrize(
+    ("scribbles", "least"),
+    mostly_slow([(False, 0.85), (True, 0.80)], (False, 0.85)),
+    ids=["mask", "scribbles"],
+)
 def test_mean_iou_and_absence(matcher, data_dir, scribbles, least):
     overlaps = []
     for name, other in (OBJECTS, OBJECTS[::-1]):

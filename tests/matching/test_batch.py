@@ -13,6 +13,7 @@ import method_oracles as methods
 import numpy as np
 import pytest
 from method_oracles import prepare, probability
+from slow_params import mostly_slow
 
 from softmatch_jax import matching
 from softmatch_jax._checks import InputError
@@ -33,7 +34,7 @@ def assert_same(found, alone, rtol=1e-5):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)
 
 
-@pytest.mark.parametrize("name", methods.heavy_are_slow())
+@pytest.mark.parametrize("name", mostly_slow(matching.METHODS, "geometric", "hungarian"))
 def test_a_ragged_batch_is_a_loop(pair, targets, name):
     state = prepare(name, pair[0])
     found = matching.match_batch(state, targets, temperature=TAU)
@@ -44,7 +45,7 @@ def test_a_ragged_batch_is_a_loop(pair, targets, name):
 
 
 @pytest.mark.parametrize("name", ["geometric", "arithmetic", "bidirectional"])
-@pytest.mark.parametrize("shape", [(3, 13, 5), (4, 32, 5)])
+@pytest.mark.parametrize("shape", [(3, 13, 5), pytest.param((4, 32, 5), marks=pytest.mark.slow)])
 def test_an_array_of_targets_is_a_loop(pair, name, shape):
     """Padded both ways, and not at all."""
     rng = np.random.default_rng(7)
@@ -204,7 +205,7 @@ except ValueError as error:
 """
 
 
-@pytest.mark.parametrize("mesh", ["plain", "made"])
+@pytest.mark.parametrize("mesh", mostly_slow(["plain", "made"], "plain"))
 def test_eight_devices_give_what_one_gives(mesh):
     """To rounding, also when the targets do not divide by the devices."""
     root = Path(matching.__file__).resolve().parents[2]

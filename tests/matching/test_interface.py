@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 from method_oracles import match, prepare, probability
+from slow_params import mostly_slow
 
 from softmatch_jax import matching
 from softmatch_jax._checks import InputError
@@ -34,7 +35,7 @@ def assert_same(a, b, rtol=1e-5):
     np.testing.assert_allclose(a.log_evidence, b.log_evidence, rtol=rtol, atol=rtol)
 
 
-@every
+@slow_if_heavy
 def test_probabilities_of_valid_patches_sum_to_one(pair, name):
     found = match(name, *pair, weights=WEIGHTS, valid=VALID)
     np.testing.assert_allclose(probability(found).sum(), 1, rtol=1e-6)
@@ -172,7 +173,7 @@ def test_half_precision_is_only_rounding_of_the_input(pair, name, dtype):
 GRADED = ("geometric", "geometric_dense", "quadratic", "arithmetic", "bidirectional", "random_features")
 
 
-@pytest.mark.parametrize("name", methods.heavy_are_slow(GRADED))
+@pytest.mark.parametrize("name", mostly_slow(GRADED, "geometric", "quadratic"))
 def test_gradients_agree_with_differences(pair, x64, name):
     f, g = (x.astype(jnp.float64) for x in pair)
     g = jnp.where(VALID[:, None], g, jnp.zeros_like(g))  # padding has no gradient, not even a NaN

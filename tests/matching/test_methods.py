@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from method_oracles import match, probability, total_variation
 from scipy.optimize import linear_sum_assignment
+from slow_params import mostly_slow
 
 from softmatch_jax import matching
 from softmatch_jax.matching.assignment import assign
@@ -112,6 +113,7 @@ def test_cumulant_is_close_on_one_object():
     assert total_variation(geometric, exact) > 0.2  # the spread matters
 
 
+@pytest.mark.slow
 def test_cumulant_errs_less_with_more_groups():
     reference, target = object_and_picture(parts=3)
     exact = probability(match("arithmetic", reference, target, temperature=0.1))
@@ -202,7 +204,7 @@ def maps_over_keys(method, reference, target, temperature):
     return jax.jit(jax.vmap(one))(KEYS)
 
 
-@pytest.mark.parametrize("kind", ["positive", "trigonometric"])
+@pytest.mark.parametrize("kind", mostly_slow(["positive", "trigonometric"], "positive"))
 def test_random_features_err_as_one_over_the_root_of_their_number(kind):
     reference, target = object_and_picture(parts=3, others=60)
     exact = probability(match("arithmetic", reference, target, temperature=1.0))
@@ -240,7 +242,12 @@ def test_geometric_random_features_tend_to_the_mean_kernel():
 R, T = 1037, 1511
 
 
-@pytest.mark.parametrize("name", [n for n in matching.METHODS if n not in ("sinkhorn", "hungarian")])
+@pytest.mark.parametrize(
+    "name",
+    mostly_slow(
+        [n for n in matching.METHODS if n not in ("sinkhorn", "hungarian")], "geometric", "geometric_dense"
+    ),
+)
 def test_the_matrix_of_similarities_is_made_by_the_dense_form_alone(name):
     """In the program as traced and as compiled, whichever way round the matrix might lie."""
     method = matching.Cumulant(groups=4) if name == "cumulant" else methods.settings_of(name)

@@ -212,7 +212,8 @@ def test_no_overflow_at_low_temperature(kind, scale):
         if kind == "trigonometric":
             np.testing.assert_allclose(np.linalg.norm(side.values, axis=1), 1, rtol=1e-6)
         else:
-            assert (np.max(side.values, axis=1) == 1).all() and np.min(side.values) >= 0
+            np.testing.assert_allclose(np.max(side.values, axis=1), 1, rtol=1e-5)
+            assert np.min(side.values) >= 0
     assert (np.asarray(log_kernel(*features)) < np.inf).all()  # and none is NaN
     with jax.enable_x64(True):
         exact = both(fmap, np.asarray(x, np.float64), np.asarray(y, np.float64), kind)
@@ -254,8 +255,7 @@ def test_gradient_agrees_with_differences(clusters):
         features = both(fmap, x, y, kind)
         log = rf.log_kernel(*features)
         finite = jnp.where(jnp.isfinite(log), log, jnp.zeros_like(log))
-        sums = jnp.sum(features[0].log_amplitude) + jnp.sum(features[1].values)
-        return jnp.sum(grades * (rf.kernel_estimate(*features) + finite)) + sums
+        return jnp.sum(grades * (rf.kernel_estimate(*features) + finite))
 
     losses = jax.jit(lambda maps, x, y: jnp.stack([loss(k, m, x, y) for k, m in maps.items()]))
     check_grads(losses, (maps, x, y), order=1, modes=["rev"])

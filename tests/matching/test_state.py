@@ -10,6 +10,7 @@ import method_oracles as methods
 import numpy as np
 import pytest
 from method_oracles import prepare, probability
+from slow_params import mostly_slow
 
 from softmatch_jax import matching
 from softmatch_jax._checks import InputError
@@ -48,7 +49,9 @@ def assert_same_match(one, two, sets, rtol=1e-5):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "cumulant"])
+@pytest.mark.parametrize(
+    "name", mostly_slow((name for name in NAMES if name != "cumulant"), "geometric", "quadratic", "hungarian")
+)
 def test_a_sum_of_states_is_the_state_of_both_sets(sets, name):
     one, two, _ = states_of(name, sets)
     like = one if name == "random_features" else None

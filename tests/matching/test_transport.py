@@ -15,6 +15,7 @@ import pytest
 from jax.test_util import check_grads
 from matching_oracles import arithmetic, cosines, geometric
 from scipy.optimize import linear_sum_assignment
+from slow_params import mostly_slow
 
 from softmatch_jax import matching
 from softmatch_jax._checks import InputError
@@ -50,7 +51,7 @@ def variation(p, q):
     return 0.5 * np.abs(p - q).sum()
 
 
-@pytest.mark.parametrize("epsilon", [0.02, 0.1, 1.0])
+@pytest.mark.parametrize("epsilon", mostly_slow([0.02, 0.1, 1.0], 0.1, 1.0))
 def test_balanced_plan_is_pots(doubles, epsilon):
     solved = solve(doubles, epsilon=epsilon)
     theirs = ot.sinkhorn(
@@ -126,7 +127,7 @@ def test_free_columns_are_the_arithmetic_mean(doubles, valid):
     np.testing.assert_allclose(probability(ours), arithmetic(*doubles, 0.1, WEIGHTS, valid), rtol=1e-10)
 
 
-@pytest.mark.parametrize("relaxation", [0.0, 0.05, math.inf])
+@pytest.mark.parametrize("relaxation", mostly_slow([0.0, 0.05, math.inf], 0.05))
 def test_large_epsilon_is_the_geometric_mean_and_is_approached_as_its_inverse(doubles, relaxation):
     exact = geometric(*doubles, 0.1, WEIGHTS)
     away = []
@@ -186,7 +187,7 @@ def test_column_mass_is_the_map_at_temperature_epsilon_plus_relaxation(doubles):
 MODES = {"kernel": {}, "tiles": {"held_entries": 0, "tile": 4}}
 
 
-@pytest.mark.parametrize("relaxation", [0.0, 0.1, math.inf])
+@pytest.mark.parametrize("relaxation", mostly_slow([0.0, 0.1, math.inf], 0.1))
 def test_kernel_cost_and_tiles_agree(pair, doubles, relaxation):
     """At 0.05 single precision holds the kernel; at 0.03 it must hold the cost."""
     for epsilon in (0.05, 0.03):
@@ -209,7 +210,7 @@ def test_single_precision_takes_the_kernel_only_where_it_cannot_underflow():
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("relaxation", [0.2, math.inf])
+@pytest.mark.parametrize("relaxation", mostly_slow([0.2, math.inf], math.inf))
 def test_opposite_features_do_not_underflow(relaxation, mode):
     """Costs of 0 and 2 at the smallest epsilon that holds the kernel in single precision."""
     features = jnp.asarray([[1.0, 0.0], [-1.0, 0.0]])
@@ -219,7 +220,7 @@ def test_opposite_features_do_not_underflow(relaxation, mode):
     assert solved.diagnostics.converged
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", mostly_slow(MODES, "tiles"))
 def test_padding_and_weightless_references_change_nothing(doubles, mode):
     reference, target = doubles
     settings = Sinkhorn(epsilon=0.05, relaxation=0.3, **EXACT, **MODES[mode])
@@ -247,7 +248,7 @@ def test_background_gives_the_log_odds_of_the_plan(doubles):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("relaxation", [0.0, 0.2, math.inf])
+@pytest.mark.parametrize("relaxation", mostly_slow([0.0, 0.2, math.inf], 0.2))
 def test_implicit_gradient_agrees_with_differences(doubles, relaxation, mode):
     method = Sinkhorn(epsilon=0.2, relaxation=relaxation, **EXACT, **MODES[mode])
     grades = jnp.linspace(-1, 1, 13)
@@ -264,7 +265,7 @@ def test_implicit_gradient_agrees_with_differences(doubles, relaxation, mode):
         )
 
 
-@pytest.mark.parametrize("relaxation", [0.2, math.inf])
+@pytest.mark.parametrize("relaxation", mostly_slow([0.2, math.inf], 0.2))
 def test_gradient_in_single_precision_and_past_padding(pair, doubles, relaxation):
     method = Sinkhorn(epsilon=0.2, relaxation=relaxation, tolerance=1e-6)
 

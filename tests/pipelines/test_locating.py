@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from flood_generator import FloodGenerator
 from scenes import GREEN, RED, scene
+from slow_params import mostly_slow
 
 from softmatch_jax import MatchingConfig, Softmatcher, SoftmatcherConfig
 from softmatch_jax.matching import METHODS
@@ -17,6 +18,8 @@ from softmatch_jax.pipelines.reference import stack_references
 SIZE, TAU = (90, 120), 0.1
 PLAIN = MatchingConfig(whiten=False, target_share=0.0, temperature=TAU)
 DESCRIPTOR = DenseDescriptor(DescriptorConfig(longest=64, stride=4, pooling=(2.0,)))
+
+QUICK = ("geometric", "geometric_dense", "hungarian", "quadratic")
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +92,7 @@ def test_temperature_sharpens_and_does_not_move(references, target):
     np.testing.assert_allclose(second.threshold, 2 * first.threshold, rtol=1e-2, atol=1e-3)
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", mostly_slow(sorted(METHODS), *QUICK))
 def test_every_method_answers_alike_when_asked_again(references, target, method):
     config = replace(PLAIN, method=method)
     (names, one, first), (_, two, _) = (located(references, target, config) for _ in range(2))
@@ -101,7 +104,9 @@ def test_every_method_answers_alike_when_asked_again(references, target, method)
     assert not np.exp(one.log_probability[:, ~target.valid.ravel()]).any()
 
 
-@pytest.mark.parametrize("method", [name for name in sorted(METHODS) if not METHODS[name].needs_key])
+@pytest.mark.parametrize(
+    "method", mostly_slow((name for name in sorted(METHODS) if not METHODS[name].needs_key), *QUICK)
+)
 def test_references_of_one_class_may_be_given_in_any_order(references, target, method):
     config = replace(PLAIN, method=method)
     _, one, _ = located(references[:2], target, config)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flood_generator import FloodGenerator
 from scenes import GREEN, RED, scene
+from slow_params import mostly_slow
 
 from softmatch_jax import InputError, Softmatcher, SoftmatcherConfig
 from softmatch_jax.evaluation import intersection_over_union
@@ -71,7 +72,7 @@ def test_pictures_of_other_shapes(matcher, red):
         assert iou(matcher.segment(image, red, key=KEY)["red"], truth) > 0.85
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", mostly_slow(sorted(METHODS), "geometric", "hungarian", "quadratic"))
 def test_every_method_finds_it(red, target, method):
     matcher = made(change(SoftmatcherConfig.foundation(), matching={"method": method}))
     one, two = (matcher.segment(target[0], red, key=KEY)["red"] for _ in range(2))
@@ -81,7 +82,9 @@ def test_every_method_finds_it(red, target, method):
     assert np.array_equal(one.mask, two.mask)
 
 
-@pytest.mark.parametrize("method", ["geometric", "arithmetic", "hungarian", "sinkhorn"])
+@pytest.mark.parametrize(
+    "method", mostly_slow(["geometric", "arithmetic", "hungarian", "sinkhorn"], "geometric", "arithmetic")
+)
 def test_the_object_alone_finds_it_too(red, target, method):
     config = SoftmatcherConfig.foundation()
     config = change(config, matching={"method": method, "contrast": False}, decision={"min_resemblance": -9})

@@ -162,7 +162,7 @@ def test_encoded_picture_stands_for_the_picture(matcher, red):
 @pytest.mark.parametrize(
     "config",
     [
-        SoftmatcherConfig(matching=MatchingConfig(method="arithmetic")),
+        pytest.param(SoftmatcherConfig(matching=MatchingConfig(method="arithmetic")), marks=pytest.mark.slow),
         SoftmatcherConfig(prompting=PromptingConfig(sampler="multinomial")),
     ],
     ids=["arithmetic", "multinomial"],

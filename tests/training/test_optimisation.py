@@ -95,6 +95,7 @@ def test_adamw_is_that_of_optax():
     assert not np.allclose(mine["kernel"], params["kernel"])
 
 
+@pytest.mark.slow
 def test_muon_makes_the_steps_of_matrices_orthogonal():
     shapes = {"linear": (24, 48), "conv": (3, 3, 16, 32), "narrow": (40, 4), "token": (24, 48), "bias": (48,)}
     key = jax.random.key(0)

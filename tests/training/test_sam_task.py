@@ -48,6 +48,7 @@ def picked(batch, *indices):
     return {name: array[list(indices)] for name, array in batch.items()}
 
 
+@pytest.mark.slow
 def test_the_loss_of_a_batch_is_the_mean_of_its_pictures(boxes):
     """So it is that of parts of the batch too, which accumulation rests on."""
     batch, key = disc_batch(), jax.random.key(0)

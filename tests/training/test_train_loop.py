@@ -121,6 +121,7 @@ class Rotation(Regression):
         return error + jnp.mean((params["turn"] @ params["turn"].T - jnp.eye(16)) ** 2), metrics
 
 
+@pytest.mark.slow
 def test_muon_goes_on_bit_for_bit(tmp_path):
     settings = config(optimiser="muon", learning_rate=0.05)
     once = train(Rotation(), Waves(), settings, tmp_path / "once", quiet=True)

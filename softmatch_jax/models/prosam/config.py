@@ -120,3 +120,8 @@ class PromptEncoderConfig:
             raise InputError(f"encoder.initial_log_sigma is {self.initial_log_sigma}; expected a number.")
         if not 0 <= self.sigma_floor < math.inf:
             raise InputError(f"encoder.sigma_floor is {self.sigma_floor}; expected 0 or more.")
+
+    @property
+    def usual_distribution(self) -> DistributionConfig:
+        """The paper's; none where the encoder is not variational."""
+        return DistributionConfig() if self.variational else DistributionConfig(family="none")

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float
 from softmatch_jax._checks import check_shape
 from softmatch_jax.models.prosam.config import PromptEncoderConfig
 from softmatch_jax.models.prosam.distribution import PromptDistribution
-from softmatch_jax.models.sam.layers import PRECISION, layer_norm
+from softmatch_jax.models.sam.layers import PRECISION, attend, layer_norm
 
 _EPSILON = 1e-5  # of the norms, torch's default
 _PROTOTYPE_EPSILON = 0.0005  # added to the mask's area under the prototype
@@ -174,13 +174,8 @@ class Attention(nnx.Module):
         valid: Bool[Array, " m"] | None = None,
     ) -> Float[Array, "n dim"]:
         """The tokens after they have looked at the values; keys that are not valid are passed over."""
-        split = (-1, self.heads, tokens.shape[-1] // self.heads)
-        q, k, v = (part.reshape(split) for part in (self.query(tokens), self.key(keys), self.value(values)))
-        scores = jnp.einsum("nhc,mhc->hnm", q, k, precision=PRECISION) / math.sqrt(split[-1])
-        if valid is not None:
-            scores = jnp.where(valid, scores, -jnp.inf)
-        weights = jax.nn.softmax(scores, axis=-1)
-        mixed = jnp.einsum("hnm,mhc->nhc", weights, v, precision=PRECISION).reshape(tokens.shape)
+        parts = self.query(tokens), self.key(keys), self.value(values)
+        mixed = attend(*parts, self.heads, valid)
         return self.norm(tokens + self.out(mixed))
 
 

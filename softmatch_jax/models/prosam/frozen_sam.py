@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
@@ -145,13 +143,3 @@ class FrozenSam:
         rows = scene.rows + weights["no_mask"]
         masks, _ = decoder(rows, weights["positions"], prompts, valid=valid, fine=fine)
         return masks[0]
-
-
-def inside_of(raster: Proposals) -> Bool[np.ndarray, "side side"]:
-    """Which cells of a raster without proposals lie in the picture."""
-    return raster.inside
-
-
-def stack_scenes(scenes: list[Scene]) -> Scene:
-    """Scenes of several pictures with a leading axis for them."""
-    return jax.tree.map(lambda *arrays: jnp.stack(arrays), *scenes)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from softmatch_jax._checks import check_shape
+from softmatch_jax.models.sam.losses import cross_entropy, dice_loss
 
 
 def mask_loss(
@@ -34,7 +34,4 @@ def mask_loss(
     check_shape("truth", truth, logits.shape, "that of the logits")
     check_shape("inside", inside, logits.shape, "that of the logits")
     counted = jnp.asarray(inside, logits.dtype)
-    surprise = (jax.nn.softplus(logits) - logits * truth) * counted
-    found, true = jax.nn.sigmoid(logits) * counted, truth * counted
-    overlap = (2 * jnp.sum(found * true) + 1) / (found.sum() + true.sum() + 1)
-    return surprise.sum() / jnp.maximum(counted.sum(), 1) + 1 - overlap
+    return cross_entropy(logits, truth, counted) + dice_loss(logits, truth, counted)

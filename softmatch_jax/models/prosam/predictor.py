@@ -129,8 +129,7 @@ class Predictor:
             InputError: The encoder is for features or prompts of another dimension.
         """
         self.features, self.sam, self.config = features, sam, encoder.config
-        family = DistributionConfig() if encoder.config.variational else DistributionConfig(family="none")
-        self.distribution = distribution or family
+        self.distribution = distribution or encoder.config.usual_distribution
         check_fit(encoder.config, features, sam)
         self._graph, self._state = split(encoder)
 
@@ -162,15 +161,26 @@ class Predictor:
             reference.deep, reference.mask, deep, jnp.asarray(target.valid), likeness=self.config.likeness
         )
 
-    def prompts(self, reference: PromptReference, target: PictureFeatures) -> PromptDistribution:
-        """The distribution of the prompts of one reference for a target, ``[prompts, dim]``."""
+    def prompts(
+        self,
+        reference: PromptReference,
+        target: PictureFeatures,
+        pseudo: Float[Array, "h w"] | None = None,
+    ) -> PromptDistribution:
+        """The distribution of the prompts of one reference for a target, ``[prompts, dim]``.
+
+        Args:
+            reference: From :meth:`reference`.
+            target: From :meth:`see`.
+            pseudo: From :meth:`pseudo` of the two; computed here when ``None``.
+        """
         predicted: PromptDistribution = _predict(
             self._graph,
             self._state,
             reference.features.values,
             jnp.asarray(reference.mask),
             target.values,
-            self.pseudo(reference, target),
+            self.pseudo(reference, target) if pseudo is None else pseudo,
             jnp.asarray(reference.features.valid),
             jnp.asarray(target.valid),
         )

@@ -12,7 +12,7 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 PRECISION = jax.lax.Precision.HIGHEST
 PIXEL_NORM_EPS = 1e-6  # of every norm over the channels of a picture
@@ -35,6 +35,22 @@ def linear(inputs: int, outputs: int, rngs: nnx.Rngs) -> nnx.Linear:
 def layer_norm(dim: int, eps: float, rngs: nnx.Rngs) -> nnx.LayerNorm:
     """A LayerNorm over the last axis with the two-pass variance, as torch has it."""
     return nnx.LayerNorm(dim, epsilon=eps, use_fast_variance=False, rngs=rngs)
+
+
+def attend(
+    q: Float[Array, "n inner"],
+    k: Float[Array, "m inner"],
+    v: Float[Array, "m inner"],
+    heads: int,
+    valid: Bool[Array, " m"] | None = None,
+) -> Float[Array, "n inner"]:
+    """``softmax(q k^T / sqrt(inner / heads)) v`` in each head; keys not ``valid`` get weight zero."""
+    q, k, v = (x.reshape(len(x), heads, -1) for x in (q, k, v))
+    logits = jnp.einsum("nhd,mhd->hnm", q, k, precision=PRECISION) / math.sqrt(q.shape[-1])
+    if valid is not None:
+        logits = jnp.where(valid, logits, -jnp.inf)
+    mixed = jnp.einsum("hnm,mhd->nhd", jax.nn.softmax(logits, axis=-1), v, precision=PRECISION)
+    return mixed.reshape(len(mixed), -1)
 
 
 class MLP(nnx.Module):

@@ -49,7 +49,7 @@ def look(attention: Attention, queries: Array, keys: Array, values: Array, *, pr
 def _mix(asked: Array, keys: Array, values: Array) -> Array:
     """What every row of ``asked`` reads."""
     logits = product_transposed(asked, keys)
-    numerators = jnp.exp(logits - jnp.max(logits, axis=1, keepdims=True))
+    numerators = jnp.exp(logits - jax.lax.stop_gradient(jnp.max(logits, axis=1, keepdims=True)))
     # Divided after the product, where there are fewer columns than N.
     return product(numerators, values) / jnp.sum(numerators, axis=1, keepdims=True)
 
@@ -86,7 +86,7 @@ def _update_by_head(
         jnp.split(columns, heads), _by_head(heads, keys, values, bias[None]), strict=True
     ):
         logits = product(offered, asked) + _offset(product(offered, part[0]), valid)
-        numerators = jnp.exp(logits - jnp.max(logits, axis=0, keepdims=True))
+        numerators = jnp.exp(logits - jax.lax.stop_gradient(jnp.max(logits, axis=0, keepdims=True)))
         # Their sum is one channel more of what is taken.
         summed = jnp.concatenate([given, jnp.ones_like(given[:, :1])], axis=1)
         mixed = transposed_product(summed, numerators)

@@ -6,19 +6,15 @@ are added again wherever tokens are queries or keys, as are the image's position
 
 from __future__ import annotations
 
-import math
-
-import jax
-import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from softmatch_jax.models.sam.config import SamConfig
-from softmatch_jax.models.sam.layers import PRECISION, TokenMLP, layer_norm, linear
+from softmatch_jax.models.sam.layers import TokenMLP, attend, layer_norm, linear
 
 
 class Attention(nnx.Module):
-    r"""Multi-head attention within ``inner`` channels, ``softmax(q k^T / sqrt(inner / heads)) v``."""
+    """Multi-head attention within ``inner`` channels, see :func:`attend`."""
 
     def __init__(self, dim: int, inner: int, heads: int, *, rngs: nnx.Rngs) -> None:
         self.heads = heads
@@ -36,15 +32,8 @@ class Attention(nnx.Module):
         valid: Bool[Array, " m"] | None = None,
     ) -> Float[Array, "n dim"]:
         """Mixes the values for every query; keys that are not ``valid`` get weight zero."""
-        q, k, v = (
-            x.reshape(len(x), self.heads, -1)
-            for x in (self.q_proj(queries), self.k_proj(keys), self.v_proj(values))
-        )
-        logits = jnp.einsum("nhd,mhd->hnm", q, k, precision=PRECISION) / math.sqrt(q.shape[-1])
-        if valid is not None:
-            logits = jnp.where(valid, logits, -jnp.inf)
-        mixed = jnp.einsum("hnm,mhd->nhd", jax.nn.softmax(logits, axis=-1), v, precision=PRECISION)
-        return self.out_proj(mixed.reshape(len(mixed), -1))
+        parts = self.q_proj(queries), self.k_proj(keys), self.v_proj(values)
+        return self.out_proj(attend(*parts, self.heads, valid))
 
 
 class TwoWayBlock(nnx.Module):

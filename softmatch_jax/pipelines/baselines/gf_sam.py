@@ -85,7 +85,7 @@ class GfSam:
     ) -> Found:
         """See :class:`~softmatch_jax.pipelines.one_class.OneClass`; nothing is drawn by the key."""
         encoded = self.encodings.encode(target)
-        scene = look(self.matcher, self.encodings.references(references), encoded)
+        scene = look(self.matcher, self.encodings.references(references, self.matcher.reference), encoded)
         maps = contrast(scene)
         places = hottest(maps.hot, self.config.points)
         nothing = np.zeros(encoded.image_size, bool)

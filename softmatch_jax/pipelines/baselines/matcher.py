@@ -168,7 +168,7 @@ class Matcher:
         """See :class:`~softmatch_jax.pipelines.one_class.OneClass`."""
         config = self.config
         encoded = self.encodings.encode(target)
-        scene = look(self.matcher, self.encodings.references(references), encoded)
+        scene = look(self.matcher, self.encodings.references(references, self.matcher.reference), encoded)
         matches = trim(match_patches(scene.similarity, scene.touched), config.keep)
         points = scene.centres[matches.places]
         centres = centres_of(points, config.centres, key=key)

@@ -106,7 +106,7 @@ class PerSam:
     ) -> Found:
         """See :class:`~softmatch_jax.pipelines.one_class.OneClass`; nothing is drawn by the key."""
         encoded = self.encodings.encode(target)
-        scene = look(self.matcher, self.encodings.references(references), encoded)
+        scene = look(self.matcher, self.encodings.references(references, self.matcher.reference), encoded)
         score = scene.likeness
         ends = scene.centres[[int(np.argmax(score)), int(np.argmin(score))]]
         generator = self.matcher.masks

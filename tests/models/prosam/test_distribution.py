@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.stats as stats
 from jax.test_util import check_grads
+from slow_params import mostly_slow
 
 from softmatch_jax import InputError
 from softmatch_jax.models.prosam.config import DistributionConfig
@@ -32,6 +33,7 @@ STUDENTS = [
     DistributionConfig(dimension=dimension, freedom=freedom, sharing=sharing)
     for dimension, freedom, sharing in itertools.product(DIMENSIONS, FREEDOMS, SHARINGS)
 ]
+QUICK = [config for config in STUDENTS if config.dimension == "prompt" and config.sharing != "prompt"]
 
 
 def predicted(size=SIZE, seed=0):
@@ -106,7 +108,14 @@ def test_published_size_of_a_prompt(dimension, freedom):
     assert_tails(z[:, 1, 255], law(config, size))
 
 
-@pytest.mark.parametrize("config", [config for config in STUDENTS if config.freedom == "nu"], ids=named)
+@pytest.mark.parametrize(
+    "config",
+    mostly_slow(
+        (config for config in STUDENTS if config.freedom == "nu"),
+        *(config for config in QUICK if config.freedom == "nu"),
+    ),
+    ids=named,
+)
 def test_what_shares_a_draw(config):
     """Squared lengths over a group of k numbers that share are F(k, freedom); over several they are not."""
     z, freedom = standardised(config), degrees_of_freedom(config, *SIZE)
@@ -174,7 +183,7 @@ def test_kurtosis_at_the_limits():
     assert excess_kurtosis(DistributionConfig(nu=4, freedom="nu"), 50, 256) == math.inf
 
 
-@pytest.mark.parametrize("config", STUDENTS, ids=named)
+@pytest.mark.parametrize("config", mostly_slow(STUDENTS, *QUICK), ids=named)
 def test_the_literal_formula(config):
     """On the same key it is the corrected one, sqrt(k) times as wide."""
     literal = DistributionConfig(**{**vars(config), "formula": "literal"})

@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch_encoder
 from flax import nnx
+from slow_params import mostly_slow
 
 from softmatch_jax import InputError
 from softmatch_jax.models.prosam.config import PromptEncoderConfig
@@ -95,9 +96,7 @@ def test_parameters(kind):
     assert jax.tree.leaves(nnx.state(encoder, nnx.Not(nnx.Param))) == []
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param("VRP-SAM", marks=pytest.mark.slow), "VRP-SAM + 2 linear", "ProSAM"]
-)
+@pytest.mark.parametrize("kind", mostly_slow(["VRP-SAM", "VRP-SAM + 2 linear", "ProSAM"], "ProSAM"))
 def test_same_as_torch(kind):
     """Prompts, and gradients in all weights and both feature maps, of a batch of two pairs."""
     outputs, config = KINDS[kind]

@@ -16,13 +16,7 @@ import sam_checkpoints
 import torch
 
 from softmatch_jax import InputError
-from softmatch_jax.models.prosam.frozen_sam import (
-    FrozenSam,
-    Scene,
-    TakesEmbeddings,
-    inside_of,
-    stack_scenes,
-)
+from softmatch_jax.models.prosam.frozen_sam import FrozenSam, Scene, TakesEmbeddings
 from softmatch_jax.models.sam.config import SamConfig
 from softmatch_jax.models.sam.convert import convert
 from softmatch_jax.models.sam.generator import SamGeneratorConfig, SamMaskGenerator
@@ -215,7 +209,7 @@ def test_scenes_in_a_batch(name, sams):
     sam = sams[name]
     scenes = [sam.encode(picture(seed)).scene for seed in (0, 1)]
     prompts = np.random.default_rng(0).normal(size=(2, 5, sam.dim)).astype(np.float32)
-    stacked = stack_scenes(scenes)
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *scenes)
     assert all(leaf.shape[0] == 2 for leaf in jax.tree.leaves(stacked))
     together = jax.jit(jax.vmap(sam.logits, in_axes=(None, 0, 0)), compiler_options=QUICK)
     got = together(sam.weights, stacked, prompts)
@@ -230,11 +224,11 @@ def test_geometry(name, generators, sams):
     prompt = Prompt(np.array([[20.0, 9.0]]), np.array([True]), None, None)
     own = generators[name].decode(generators[name].encode(picture()), [prompt])
     side = sams[name].side
-    assert own.logits.shape[1:] == (side, side) == inside_of(encoded.raster).shape
+    assert own.logits.shape[1:] == (side, side) == encoded.raster.inside.shape
     made = encoded.proposals(own.logits)
     assert made.image_size == SIZE and len(made) == 1
     np.testing.assert_array_equal(made.masks, own.masks)
-    np.testing.assert_array_equal(inside_of(encoded.raster), own.inside)
+    np.testing.assert_array_equal(encoded.raster.inside, own.inside)
 
 
 def test_bad_input(sams):

@@ -12,6 +12,7 @@ import sam_checkpoints
 import torch
 import transformers
 from flax import nnx
+from slow_params import mostly_slow
 
 from softmatch_jax._checks import InputError
 from softmatch_jax.models.checkpoints import locate
@@ -47,7 +48,7 @@ def count(module):
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)))
 
 
-@pytest.mark.parametrize("size", ["tiny", "full"])
+@pytest.mark.parametrize("size", mostly_slow(["tiny", "full"], "tiny"))
 def test_files_of_both_formats_are_one_model(size, request, tmp_path):
     model = request.getfixturevalue(size)
     folder = locate(sam_checkpoints.save_transformers(model, tmp_path / "folder"))
@@ -85,7 +86,7 @@ def test_arrays_are_their_own(tiny):
         np.testing.assert_array_equal(array, before[path])
 
 
-@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("kind", mostly_slow([torch.bfloat16, torch.float64], torch.bfloat16))
 def test_precisions_of_files(tiny, kind):
     state = {name: value.to(kind) for name, value in state_of(tiny, "transformers").items()}
     rounded = {name: value.float().numpy() for name, value in state.items()}
@@ -174,7 +175,7 @@ def test_copies_of_the_position_matrix_must_agree(tiny):
         convert(state, config_from(tiny), "transformers")
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", mostly_slow(PUBLISHED, "vit_b"))
 def test_published_models(name):
     """Names, shapes and sizes of the three published models, from networks without values."""
     config = PUBLISHED[name]

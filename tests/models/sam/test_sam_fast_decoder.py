@@ -17,6 +17,7 @@ import sam_checkpoints
 import torch
 from flax import nnx
 from plain_decoding import decode_batch
+from slow_params import mostly_slow
 
 from softmatch_jax._checks import InputError
 from softmatch_jax.models.sam import fast_decoder, thin_attention
@@ -96,13 +97,13 @@ def shared(decoder, rows):
     return decoder.share(rows)
 
 
-@pytest.mark.parametrize("count", [0, 2, 3, 50])
+@pytest.mark.parametrize("count", mostly_slow([0, 2, 3, 50], 0, 3))
 def test_any_number_of_tokens(count, tiny, decoder, embedding, shared):
     tokens = tokens_of(2, count)
     assert_same(decoder.decode(shared, tokens, masks=ALL), by_torch(tiny, embedding, tokens))
 
 
-@pytest.mark.parametrize("count", [2, 50])
+@pytest.mark.parametrize("count", mostly_slow([2, 50], 2))
 def test_the_plain_decoder(count, sam, decoder, rows, shared):
     tokens = tokens_of(2, count)
     assert_same(decoder.decode(shared, tokens, masks=ALL), plain(sam, rows, tokens))
@@ -117,7 +118,7 @@ def test_few_tokens_and_many_take_different_forms(config):
     assert thin_attention._thin(look, own + 3) and not thin_attention._thin(look, own + 50)
 
 
-@pytest.mark.parametrize("masks", [(2,), (1, 2, 3), (3, 0)])
+@pytest.mark.parametrize("masks", [pytest.param((2,), marks=pytest.mark.slow), (1, 2, 3), (3, 0)])
 def test_masks_asked_for(masks, tiny, decoder, embedding, shared):
     tokens = tokens_of(1, 2)
     assert_same(decoder.decode(shared, tokens, masks=masks), by_torch(tiny, embedding, tokens), masks)
@@ -128,7 +129,9 @@ def test_first_mask_by_default(tiny, decoder, embedding, shared):
     assert_same(decoder.decode(shared, tokens), by_torch(tiny, embedding, tokens), (0,))
 
 
-@pytest.mark.parametrize(("chunk", "counts"), [(1, (1, 3, 5)), (3, (5,)), (4, (1, 5))])
+@pytest.mark.parametrize(
+    ("chunk", "counts"), mostly_slow([(1, (1, 3, 5)), (3, (5,)), (4, (1, 5))], (3, (5,)))
+)
 def test_any_number_of_prompts_in_any_chunks(chunk, counts, tiny, sam, embedding, shared):
     decoder, tokens = FastDecoder(sam, chunk=chunk), tokens_of(5, 2)
     logits, scores = by_torch(tiny, embedding, tokens)
@@ -199,7 +202,7 @@ def test_mask_prompt(tiny, sam, decoder, embedding, rows):
     ("count", "sizes"),
     [
         (2, {"num_hidden_layers": 1}),
-        (50, {"num_hidden_layers": 3, "image_size": 80}),
+        pytest.param(50, {"num_hidden_layers": 3, "image_size": 80}, marks=pytest.mark.slow),
         (2, {"num_multimask_outputs": 2, "iou_head_depth": 2, "num_attention_heads": 8, "image_size": 96}),
     ],
     ids=["one block", "three blocks", "three masks"],
@@ -218,7 +221,7 @@ def test_other_sizes(count, sizes):
     assert_same(got, by_torch(model, embedding, tokens), masks)
 
 
-@pytest.mark.parametrize("downsample", [1, 4])
+@pytest.mark.parametrize("downsample", mostly_slow([1, 4], 1))
 def test_other_widths_of_attention(downsample):
     """Which transformers' blocks do not have."""
     sizes = {"dim": 64, "heads": 4, "mlp_dim": 96, "image_size": 64, "embedding_size": 4}
@@ -231,7 +234,7 @@ def test_other_widths_of_attention(downsample):
     assert_same(decoder.decode(decoder.share(rows), tokens, masks=ALL), plain(sam, rows, tokens))
 
 
-@pytest.mark.parametrize("count", [2, 50])
+@pytest.mark.parametrize("count", mostly_slow([2, 50], 50))
 def test_published_size(count, full):
     sam, embedding = converted(full), sam_checkpoints.embedding_of(full)
     decoder, tokens = FastDecoder(sam, chunk=1), tokens_of(1, count, 256)
@@ -245,7 +248,7 @@ def test_attention_to_one_row(tiny, decoder, embedding, shared):
     assert_same(decoder.decode(shared, tokens, masks=ALL), by_torch(tiny, embedding, tokens))
 
 
-@pytest.mark.parametrize("count", [3, 49])
+@pytest.mark.parametrize("count", mostly_slow([3, 49], 3))
 def test_gradients(count, tiny, sam, embedding, shared):
     """ProSAM trains its encoder through the decoder; a token that is padding gets no gradient."""
     side = 4 * sam.config.embedding_size

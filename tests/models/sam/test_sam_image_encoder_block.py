@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from slow_params import mostly_slow
 
 from softmatch_jax._checks import InputError
 from softmatch_jax.models.sam import relative_attention
@@ -60,8 +63,12 @@ def attention_by_loops(attention, x):
     return read @ np.asarray(attention.proj.kernel[...], np.float64) + np.asarray(attention.proj.bias[...])
 
 
-@pytest.mark.parametrize("size", [(7, 7), (4, 6), (1, 5)])
-@pytest.mark.parametrize("window", [0, 3])
+SIZES = [(7, 7), (4, 6), (1, 5)]
+
+
+@pytest.mark.parametrize(
+    ("window", "size"), mostly_slow(itertools.product([0, 3], SIZES), (0, (4, 6)), (3, (7, 7)), (3, (1, 5)))
+)
 def test_attention_is_that_of_a_loop(window, size):
     """Grids of the table's size and smaller; windows that do not divide them."""
     attention, x = block_of(window=window).attn, grid_of(*size)
@@ -75,8 +82,8 @@ def test_tiles_change_nothing(tile, monkeypatch):
     whole = attention(x)
     monkeypatch.setattr(relative_attention, "LARGE", 4)
     monkeypatch.setitem(relative_attention.TILE, jax.default_backend(), tile)
-    np.testing.assert_allclose(attention(x), whole, atol=2e-6)
-    np.testing.assert_allclose(jax.vmap(attention)(x[None])[0], whole, atol=2e-6)
+    np.testing.assert_allclose(attention(x), whole, atol=5e-6)
+    np.testing.assert_allclose(jax.vmap(attention)(x[None])[0], whole, atol=5e-6)
 
 
 def test_a_block_is_two_residual_steps():

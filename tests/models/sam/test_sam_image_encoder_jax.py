@@ -47,7 +47,7 @@ def encoder(folder, config):
 
 
 @pytest.mark.parametrize(
-    "name", ["base", *(pytest.param(name, marks=pytest.mark.slow) for name in ("large", "huge"))]
+    "name", [pytest.param(name, marks=pytest.mark.slow) for name in ("base", "large", "huge")]
 )
 def test_presets_are_as_both_packages(name):
     """Their blocks, heads and places of global attention; few channels, and windows that do not divide."""
@@ -211,6 +211,7 @@ def test_a_full_device_is_explained(encoder, monkeypatch):
         encoder(pixels(1))
 
 
+@pytest.mark.slow
 def test_safetensors_need_no_torch(folder):
     """From the folder to masks, in a process of its own."""
     code = """

@@ -15,6 +15,7 @@ import sam_checkpoints
 import torch
 from flax import nnx
 from plain_decoding import decode_batch
+from slow_params import mostly_slow
 
 from softmatch_jax._checks import InputError
 from softmatch_jax.models.sam.config import SamConfig
@@ -93,7 +94,7 @@ def precise(tiny):
     return sam_checkpoints.in_float64(tiny)
 
 
-@pytest.mark.parametrize("name", PROMPTS)
+@pytest.mark.parametrize("name", mostly_slow(PROMPTS, "box and points", "mask"))
 def test_every_kind_of_prompt(name, tiny, precise, authors, sam):
     prompt, embedding = of_size(name, sam.config), sam_checkpoints.embedding_of(tiny)
     ours = decode(sam, embedding, *embedded(sam, **prompt))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flood_generator import FloodGenerator
 from scenes import GREEN, RED, scene
+from slow_params import mostly_slow
 from small_models import Colours
 
 from softmatch_jax import InputError, Softmatcher, SoftmatcherConfig
@@ -118,7 +119,9 @@ def shown(centre, seed, others=()):
 
 
 @pytest.mark.parametrize(
-    ("flood", "shots"), [(True, 1), (True, 3), (False, 3)], ids=["flood 1", "flood 3", "embedded 3"]
+    ("flood", "shots"),
+    mostly_slow([(True, 1), (True, 3), (False, 3)], (True, 3)),
+    ids=["flood 1", "flood 3", "embedded 3"],
 )
 def test_finds_the_object_beside_another(flood, shots):
     given = [

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from softmatch_jax._checks import InputError, check_shape
 from softmatch_jax._types import Size
 from softmatch_jax.models.bridge import to_jax, to_torch
-from softmatch_jax.models.dinov2 import Dinov2, Dinov2Config
+from softmatch_jax.models.dinov2 import KNOBS, Dinov2, Dinov2Config
 from softmatch_jax.models.optional import require
 from softmatch_jax.models.preprocessing import inference
 from softmatch_jax.prompting import PatchGrid
@@ -28,7 +28,6 @@ Split: TypeAlias = tuple[int, int, int, int]
 """Blocks up to the ends of layers 1, 2, 3 and 4; the features are those of layers 2 and 3."""
 
 _PUBLISHED: Split = (8, 12, 21, 24)
-_KNOBS = "lower Dinov2Config.batch_size or size, or choose dtype bfloat16 or float16"
 
 
 def default_split(blocks: int) -> Split:
@@ -132,7 +131,7 @@ class Dinov2Split(Dinov2):
         """
         torch, shape = require("torch"), self.grid((1, 1)).shape
         check_shape("values", values, (*shape, self.dim), "height, width, layers 2 and 3")
-        with inference(self.checkpoint.name, self.model.dtype, _KNOBS):
+        with inference(self.checkpoint.name, self.model.dtype, KNOBS):
             cells = to_torch(jnp.asarray(values), device=self.device)[..., self._width :]
             patches, others = self._apart(cells)
             if mask is not None:
@@ -175,17 +174,6 @@ class Dinov2Split(Dinov2):
             layers.append(hidden)
         tokens = torch.cat(layers, dim=-1).float()
         return self._together(tokens[:, self._others :], tokens[:, : self._others])
-
-    def _embedded(self, pixels: Any, rows: int, columns: int) -> Any:
-        """All tokens before the first block, torch ``[b, others + rows * columns, d]``."""
-        torch = require("torch")
-        embeddings, count = self.model.embeddings, len(pixels)
-        tokens = [embeddings.cls_token.expand(count, -1, -1), embeddings.patch_embeddings(pixels)]
-        hidden = torch.cat(tokens, dim=1) + self._positions(rows, columns)
-        if self._registers:
-            registers = embeddings.register_tokens.expand(count, -1, -1)
-            hidden = torch.cat((hidden[:, :1], registers, hidden[:, 1:]), dim=1)
-        return hidden
 
     def _together(self, patches: Any, others: Any) -> Any:
         """Tokens ``[b, n, d]`` as cells, the patches first: ``[b, rows + padding, columns, d]``."""

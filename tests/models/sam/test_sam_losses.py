@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from softmatch_jax.training.sam_losses import cross_entropy, dice_loss, focal_loss, hard_iou
+from softmatch_jax.models.sam.losses import cross_entropy, dice_loss, focal_loss, hard_iou
 
 LOSSES = (focal_loss, cross_entropy, dice_loss)
 
