@@ -27,7 +27,7 @@ from softmatch_jax.data.corrected import CorrectedEpisodes
 from softmatch_jax.data.region_sources import open_region_pictures
 from softmatch_jax.data.training_sets import TrainingData, TrainingSource, open_training
 from softmatch_jax.imaging import atomic_write_text
-from softmatch_jax.models import DenseDescriptor
+from softmatch_jax.models import DenseDescriptor, DescriptorConfig
 from softmatch_jax.models.prosam.config import DistributionConfig, PromptEncoderConfig
 from softmatch_jax.models.prosam.frozen_sam import EncodedScene, FrozenSam
 from softmatch_jax.models.prosam.predictor import Predictor, PromptReference, deepen, mask_to_grid
@@ -221,7 +221,11 @@ def match(
     """The same of training-free matching, whose masks the same small SAM makes."""
     config = SoftmatcherConfig.embedded("tiny")
     config = replace(config, decision=replace(config.decision, min_resemblance=NO_BAR))
-    extractor = TinyFeaturesExtractor(generator.network) if features == "tiny" else DenseDescriptor()
+    extractor = (
+        TinyFeaturesExtractor(generator.network)
+        if features == "tiny"
+        else DenseDescriptor(DescriptorConfig(stride=8))
+    )
     method = SoftmatcherOneClass(Softmatcher(extractor, generator, config))
     found: dict[str, Any] = {}
     for name, pairs in questions.items():

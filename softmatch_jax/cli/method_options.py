@@ -25,6 +25,7 @@ _OF_SOFTMATCHER = (
 )
 _GROUPS_OF_SOFTMATCHER = ("--matching.", "--prompting.", "--decision.", "--completion.")
 _OF_BOTH = "--decision.min-area"
+_OF_PIPELINES = ("--cache", "--cache-half", "--cache-limit-mb", "--chunk")
 _FOUNDATION = (
     "--masks",
     "--masks-revision",
@@ -76,6 +77,15 @@ def refuse_of_matching(words: Sequence[str], cure: str) -> None:
     own = [option for option in _given(words) if option != _OF_BOTH]
     grouped = [option for option in own if option.startswith(_GROUPS_OF_SOFTMATCHER)]
     _refuse(own, (*_OF_SOFTMATCHER, *grouped), "the method prosam", cure)
+
+
+def refuse_of_pipelines(words: Sequence[str]) -> None:
+    """Raises ``InputError`` for an option that a study, which runs no pipeline, passes over."""
+    for option in _given(words):
+        if option in (*_OF_SOFTMATCHER, *_OF_PIPELINES):
+            raise InputError(
+                f"{option} has no effect on a study, which asks the encoders alone; leave it out."
+            )
 
 
 def _given(words: Sequence[str]) -> list[str]:

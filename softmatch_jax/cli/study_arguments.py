@@ -8,6 +8,7 @@ from itertools import pairwise
 import tyro
 
 from softmatch_jax._checks import InputError
+from softmatch_jax.cli.method_options import refuse_of_pipelines
 from softmatch_jax.cli.study_config import ON_ENCODERS, ON_TRAININGS, STUDIES, StudyConfig
 
 _NOT_EMPTY = ("--root", "--output", "-o", "--views", "--contender", "--embedded-weights", "--held-folder")
@@ -35,6 +36,7 @@ def parse_study(words: Sequence[str]) -> StudyConfig:
     given = [
         word.partition("=")[0].removeprefix("--").replace("_", "-") for word in words if word[:2] == "--"
     ]
+    refuse_of_pipelines(words)
     _check_settings(config, given)
     _check_data(config, given)
     return config

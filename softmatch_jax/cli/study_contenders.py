@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from softmatch_jax.cli.study_arguments import parse_contenders
 from softmatch_jax.cli.study_config import ON_TRAININGS, StudyConfig
 from softmatch_jax.models.prosam.predictor import Predictor
 from softmatch_jax.models.prosam.weights import StoredEncoder, read_encoder
+from softmatch_jax.pipelines.config import ModelsConfig
 from softmatch_jax.pipelines.prosam_models import load_embedded, load_foundation
 from softmatch_jax.studies.question import Contender
 
@@ -91,6 +92,7 @@ def load_contenders(config: StudyConfig, entrants: Sequence[Entrant]) -> list[Co
             encoder does not fit the models.
     """
     _check_shared(config.study, entrants)
+    _check_models(config, [is_embedded(entrant.stored) for entrant in entrants])
     loaded: dict[tuple[str | None, ...], Predictor] = {}
     contenders = []
     for entrant in entrants:
@@ -108,7 +110,7 @@ def _first(config: StudyConfig, entrant: Entrant, others: Sequence[Predictor]) -
     """The first encoder on some models, with the SAM of the others where it is the same."""
     file = Path(entrant.file).expanduser()
     try:
-        if entrant.stored.metadata["sam"].startswith("tiny-sam("):
+        if is_embedded(entrant.stored):
             predictor, _ = load_embedded(file, config.embedded_weights)
         else:
             predictor, *_ = load_foundation(file, _backbone(config, entrant.stored), config.models)
@@ -118,6 +120,28 @@ def _first(config: StudyConfig, entrant: Entrant, others: Sequence[Predictor]) -
     if same is None:
         return predictor
     return Predictor(predictor.features, same, entrant.stored.module(), entrant.stored.distribution)
+
+
+def is_embedded(stored: StoredEncoder) -> bool:
+    """Whether an encoder was trained with the small SAM."""
+    return stored.metadata["sam"].startswith("tiny-sam(")
+
+
+def _check_models(config: StudyConfig, embedded: Sequence[bool]) -> None:
+    """Raises ``InputError`` for options of models that no contender was trained with."""
+    changed = [
+        each.name for each in fields(ModelsConfig) if getattr(config.models, each.name) != each.default
+    ]
+    options = ["prosam_backbone"] * bool(config.prosam_backbone) + changed
+    if all(embedded) and options:
+        raise InputError(
+            f"--{options[0].replace('_', '-')} has no effect: all contenders were trained with the small "
+            "SAM; leave it out."
+        )
+    if not any(embedded) and config.embedded_weights is not None:
+        raise InputError(
+            "--embedded-weights has no effect: no contender was trained with the small SAM; leave it out."
+        )
 
 
 def _backbone(config: StudyConfig, stored: StoredEncoder) -> str | None:

@@ -257,6 +257,8 @@ def test_bad_words(folder, tmp_path):
     refused(["noise", *out, *there, "--plan"], "compares no trainings")
     refused(["domain", *out, *there], "--dataset pascal5i with --fold")
     refused(["noise", *out, "--dataset", "folder", "--root", ""], "--root is empty")
+    for option in ("--features", "--chunk", "--cache"):
+        refused(["noise", *out, *there, option, "4"], f"{option} has no effect on a study")
     assert not (tmp_path / "out").exists()
 
 
@@ -269,6 +271,8 @@ def test_encoders_and_data_that_do_not_go_together(two, encoder, folder, tmp_pat
     refused(["rates", *two, *out, "--classes", "green"], "no class 'green'|class 'green'")
     refused(["rates", *two, *out, "--episodes", "0"], "--episodes is 0")
     refused(["rates", *two, *out, "--seed", "-1"], "--seed is -1")
+    refused(["rates", *two, *out, "--masks", "x"], "--masks has no effect: all .* with the small SAM")
+    refused(["rates", *two, *out, "--prosam-backbone", "vgg16=x"], "--prosam-backbone has no effect")
     refused(["rates", *two, "-o", tmp_path, "--dataset", "pascal5i", "--root", folder], "needs a fold")
     words = ["-o", tmp_path, "--dataset", "coco20i", "--root", folder, "--fold", "0", "--folds", "2"]
     refused(["rates", *two, *words], "--folds is given for coco20i")

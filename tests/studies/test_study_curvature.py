@@ -110,7 +110,7 @@ def test_the_decoder_has_the_hessian_that_is_measured(tmp_path):
     assert np.abs(hessian - hessian.T).max() < 1e-4 * np.abs(hessian).max()
     seen = jax.jit(lambda probes: probe(inner, jnp.zeros(4), probes))(jnp.asarray(signs(4), jnp.float32))
     forms = np.einsum("pi,ij,pj->p", signs(4), hessian, signs(4))
-    assert np.asarray(seen.forms) == pytest.approx(forms, rel=1e-3, abs=1e-4 * np.abs(hessian).max())
+    assert np.asarray(seen.forms) == pytest.approx(forms, rel=1e-3, abs=1e-4 * float(np.abs(hessian).max()))
     assert np.abs(np.trace(hessian)) > 1e-4
 
 
