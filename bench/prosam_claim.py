@@ -21,8 +21,9 @@ from typing import Any
 import jax
 import numpy as np
 from real_folders import CAMVID_NAMES, NO_BAR
+from scipy import stats
 
-from softmatch_jax import MaskAnnotation, Softmatcher, SoftmatcherConfig
+from softmatch_jax import Softmatcher, SoftmatcherConfig
 from softmatch_jax.data.corrected import CorrectedEpisodes
 from softmatch_jax.data.region_sources import open_region_pictures
 from softmatch_jax.data.training_sets import TrainingData, TrainingSource, open_training
@@ -35,6 +36,7 @@ from softmatch_jax.models.prosam.weights import encoder_of, read_encoder, save_e
 from softmatch_jax.models.sam.tiny_features import TinyFeaturesExtractor
 from softmatch_jax.models.sam.tiny_generator import TinySam, TinySamConfig
 from softmatch_jax.pipelines.one_class import SoftmatcherOneClass
+from softmatch_jax.prompting import MaskAnnotation
 from softmatch_jax.training.config import TrainConfig
 from softmatch_jax.training.loop import train
 from softmatch_jax.training.prompt_batches import PromptBatches
@@ -264,7 +266,10 @@ def score(name: str, rows: Sequence[Any]) -> float:
 
 
 def print_table(runs: Path, seeds: Sequence[int], methods: Sequence[str]) -> None:
-    """Every encoder, and its paired difference to VRP-SAM of the seed, with a 95 % interval over episodes."""
+    """Every contender, and its paired difference to VRP-SAM of the seed, with a 95 % interval over episodes.
+
+    Below, the same over the seeds.
+    """
     print(f"\n| seed | encoder | {' | '.join(SETS)} |\n|---|---|{'---|' * len(SETS)}")
     for seed in seeds:
         found = {
@@ -280,6 +285,25 @@ def print_table(runs: Path, seeds: Sequence[int], methods: Sequence[str]) -> Non
                     cell += f": {difference(name, found['vrp'][name], answers[name])}"
                 cells.append(cell)
             print(f"| {seed} | {method} | {' | '.join(cells)} |")
+    for method in methods:
+        if method != "vrp":
+            cells = [over_seeds(runs, seeds, method, name) for name in SETS]
+            print(f"| all | {method} | {' | '.join(cells)} |")
+
+
+def over_seeds(runs: Path, seeds: Sequence[int], method: str, name: str) -> str:
+    """The mean difference to VRP-SAM, with a 95 % interval of Student's t over seeds, which stand for folds."""
+    gaps = []
+    for seed in seeds:
+        files = [runs / f"{each}_{seed}.json" for each in ("vrp", method)]
+        if all(file.exists() for file in files):
+            base, other = (score(name, json.loads(file.read_text())[name]) for file in files)
+            gaps.append(other - base)
+    if len(gaps) < 2:
+        return ""
+    half = stats.t.ppf(0.975, len(gaps) - 1) * np.std(gaps, ddof=1) / len(gaps) ** 0.5
+    mean = np.mean(gaps)
+    return f"{mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}] ({len(gaps)} seeds)"
 
 
 def difference(name: str, base: Sequence[Any], other: Sequence[Any]) -> str:

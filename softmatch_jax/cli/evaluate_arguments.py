@@ -46,7 +46,7 @@ def parse_evaluate(words: Sequence[str]) -> EvaluateConfig:
     config = replace(config, method=methods(config.method))
     _check_prosam(config)
     if config.method == (PROSAM,):
-        refuse_of_matching(words, "another --method beside it")
+        refuse_of_matching(words, "a --method that matches")
     return config
 
 
