@@ -266,7 +266,7 @@ def score(name: str, rows: Sequence[Any]) -> float:
 
 
 def print_table(runs: Path, seeds: Sequence[int], methods: Sequence[str]) -> None:
-    """Every contender, and its paired difference to VRP-SAM of the seed, with a 95 % interval over episodes.
+    """Every contender, and its paired difference to VRP-SAM with a 95 % interval over episodes.
 
     Below, the same over the seeds.
     """
@@ -292,7 +292,7 @@ def print_table(runs: Path, seeds: Sequence[int], methods: Sequence[str]) -> Non
 
 
 def over_seeds(runs: Path, seeds: Sequence[int], method: str, name: str) -> str:
-    """The mean difference to VRP-SAM, with a 95 % interval of Student's t over seeds, which stand for folds."""
+    """The mean difference to VRP-SAM, with a 95 % interval of Student's t over seeds (and so over folds)."""
     gaps = []
     for seed in seeds:
         files = [runs / f"{each}_{seed}.json" for each in ("vrp", method)]
