@@ -212,8 +212,11 @@ def answer(predictor: Predictor, store: FrozenStore, pair: Pair) -> tuple[int, i
     prompts = predictor.prompts(prompt_reference(predictor, reference, pair.reference.mask), target.features)
     scene = EncodedScene(target.scene, target.raster)
     logits = np.asarray(predictor.decode(scene, prompts.mean[None]))
-    mask = scene.proposals(logits).masks[0]
-    truth = pair.target.mask
+    return overlap(scene.proposals(logits).masks[0], pair.target.mask)
+
+
+def overlap(mask: np.ndarray, truth: np.ndarray) -> tuple[int, int]:
+    """Pixels of both, and of either."""
     return int((mask & truth).sum()), int((mask | truth).sum())
 
 
@@ -235,8 +238,7 @@ def match(
         for number, (owner, pair) in enumerate(pairs):
             reference = pair.reference.image(), MaskAnnotation(pair.reference.mask)
             mask = method(pair.target.image(), [reference], key=jax.random.key(number)).mask
-            truth = pair.target.mask
-            found[name].append([owner, int((mask & truth).sum()), int((mask | truth).sum())])
+            found[name].append([owner, *overlap(mask, pair.target.mask)])
     return found
 
 

@@ -29,7 +29,7 @@ def photograph(data_dir, name, number):
     ids=["mask", "scribbles"],
 )
 def test_mean_iou_and_absence(matcher, data_dir, scribbles, least):
-    overlaps = []
+    overlaps, on_the_bar = [], []
     for name, other in (OBJECTS, OBJECTS[::-1]):
         image, mask = photograph(data_dir, name, 0)
         annotation = simulate_scribbles(mask, count=3, key=KEY) if scribbles else mask
@@ -41,7 +41,9 @@ def test_mean_iou_and_absence(matcher, data_dir, scribbles, least):
         for number in (0, 1, 2):
             found = matcher.segment(photograph(data_dir, other, number)[0], reference, key=KEY)[name]
             # One pair lies on the bar of 0.45, on this or that side of it by what the machine rounds.
-            near = abs(found.resemblance - matcher.config.decision.min_resemblance) < 0.02
-            assert found.absent or near, f"{name} is not in {other} {number}: {found.resemblance}"
-            assert not (found.absent and found.mask.any())
+            if abs(found.resemblance - matcher.config.decision.min_resemblance) < 0.02:
+                on_the_bar.append((name, other, number))
+            else:
+                assert found.absent and not found.mask.any(), f"{name} is not in {other} {number}"
+    assert len(on_the_bar) <= 1
     assert np.mean(overlaps) >= least, overlaps

@@ -212,7 +212,7 @@ def test_no_overflow_at_low_temperature(kind, scale):
         if kind == "trigonometric":
             np.testing.assert_allclose(np.linalg.norm(side.values, axis=1), 1, rtol=1e-6)
         else:
-            np.testing.assert_allclose(np.max(side.values, axis=1), 1, rtol=1e-5)
+            np.testing.assert_allclose(np.max(side.values, axis=1), 1, rtol=4e-6)  # exp of a rounded 0
             assert np.min(side.values) >= 0
     assert (np.asarray(log_kernel(*features)) < np.inf).all()  # and none is NaN
     with jax.enable_x64(True):

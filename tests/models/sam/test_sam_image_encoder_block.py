@@ -17,6 +17,7 @@ from softmatch_jax.models.sam.image_encoder import NeckConv
 from softmatch_jax.models.sam.vit_block import EncoderBlock, partition, unpartition
 
 DIM, HEADS = 12, 3
+SIZES = [(7, 7), (4, 6), (1, 5)]
 
 
 def block_of(*, window=0, side=7, seed=0, **settings):
@@ -61,9 +62,6 @@ def attention_by_loops(attention, x):
             values = np.array([qkv[k, m, 2, head] for k, m in seen])
             read[i, j, head * size : (head + 1) * size] = weights @ values / weights.sum()
     return read @ np.asarray(attention.proj.kernel[...], np.float64) + np.asarray(attention.proj.bias[...])
-
-
-SIZES = [(7, 7), (4, 6), (1, 5)]
 
 
 @pytest.mark.parametrize(
