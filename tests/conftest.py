@@ -53,6 +53,19 @@ def x64() -> Iterator[None]:
 
 
 @pytest.fixture
+def optimised() -> Iterator[None]:
+    """Code is compiled as users run it: where rounding decides, the quick compilation rounds otherwise."""
+    quick = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", quick)
+        jax.clear_caches()
+
+
+@pytest.fixture
 def data_dir() -> Path:
     """Real pictures; see the README there."""
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
