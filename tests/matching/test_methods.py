@@ -104,6 +104,7 @@ def test_cumulant_of_one_group_is_its_definition(pair, x64):
     np.testing.assert_allclose(probability(found), methods.cumulant(*pair, 0.2), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_cumulant_is_close_on_one_object():
     reference, target = object_and_picture(parts=1)
     found = match("cumulant", reference, target, temperature=0.1)

@@ -51,7 +51,7 @@ def variation(p, q):
     return 0.5 * np.abs(p - q).sum()
 
 
-@pytest.mark.parametrize("epsilon", mostly_slow([0.02, 0.1, 1.0], 0.1, 1.0))
+@pytest.mark.parametrize("epsilon", mostly_slow([0.02, 0.1, 1.0], 1.0))
 def test_balanced_plan_is_pots(doubles, epsilon):
     solved = solve(doubles, epsilon=epsilon)
     theirs = ot.sinkhorn(
@@ -140,6 +140,7 @@ def test_large_epsilon_is_the_geometric_mean_and_is_approached_as_its_inverse(do
     np.testing.assert_allclose(np.divide(away[:-1], away[1:]), 2, atol=0.15)  # the next order is 1/eps^2
 
 
+@pytest.mark.slow
 def test_log_evidence_tends_to_the_geometric_one(doubles):
     expected = match(*doubles, temperature=0.1, weights=WEIGHTS).log_evidence
     for relaxation in (0.0, 0.3, math.inf):
@@ -209,7 +210,7 @@ def test_single_precision_takes_the_kernel_only_where_it_cannot_underflow():
     assert np.float32(np.exp(-4 / 0.05)) > np.finfo(np.float32).tiny
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", mostly_slow(MODES, "tiles"))
 @pytest.mark.parametrize("relaxation", mostly_slow([0.2, math.inf], math.inf))
 def test_opposite_features_do_not_underflow(relaxation, mode):
     """Costs of 0 and 2 at the smallest epsilon that holds the kernel in single precision."""
@@ -220,6 +221,7 @@ def test_opposite_features_do_not_underflow(relaxation, mode):
     assert solved.diagnostics.converged
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", mostly_slow(MODES, "tiles"))
 def test_padding_and_weightless_references_change_nothing(doubles, mode):
     reference, target = doubles
@@ -247,7 +249,7 @@ def test_background_gives_the_log_odds_of_the_plan(doubles):
     np.testing.assert_allclose(found.score, expected, rtol=1e-8)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", mostly_slow(MODES, "kernel"))
 @pytest.mark.parametrize("relaxation", mostly_slow([0.0, 0.2, math.inf], 0.2))
 def test_implicit_gradient_agrees_with_differences(doubles, relaxation, mode):
     method = Sinkhorn(epsilon=0.2, relaxation=relaxation, **EXACT, **MODES[mode])
@@ -265,6 +267,7 @@ def test_implicit_gradient_agrees_with_differences(doubles, relaxation, mode):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("relaxation", mostly_slow([0.2, math.inf], 0.2))
 def test_gradient_in_single_precision_and_past_padding(pair, doubles, relaxation):
     method = Sinkhorn(epsilon=0.2, relaxation=relaxation, tolerance=1e-6)

@@ -91,6 +91,7 @@ def test_inertia_never_increases():
     assert int(runs[1].iterations) == 3 and not runs[1].converged
 
 
+@pytest.mark.slow
 def test_restarts_keep_the_best():
     points, key = cloud(6, 60), jax.random.key(2)
     single = [fast_kmeans(points, 6, key=key, restarts=r) for r in (1, 9)]

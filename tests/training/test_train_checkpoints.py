@@ -173,6 +173,7 @@ def test_what_lies_beside_the_arrays(three, tmp_path):
     assert about["softmatch"] and about["leaves"]["['half']"] == ["bfloat16", 5]
 
 
+@pytest.mark.slow
 def test_three_million_parameters_are_saved_quickly(tmp_path):
     key = jax.random.key(0)
     arrays = [jax.random.normal(jax.random.fold_in(key, n), (250, 300)) for n in range(160)]  # and moments

@@ -218,6 +218,7 @@ np.savez(folder / "four.npz", *leaves)
 """
 
 
+@pytest.mark.slow
 def test_four_devices_give_what_one_gives(tmp_path):
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-W", "error", "-c", SHARED, str(PROGRAM.parent), str(tmp_path)]

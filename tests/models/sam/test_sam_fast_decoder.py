@@ -155,7 +155,7 @@ def test_prompts_that_fill_a_bucket_do_not_matter(chunk, sam, shared):
     np.testing.assert_array_equal(scores[computed:], 0)
 
 
-@pytest.mark.parametrize("length", [6, 50])
+@pytest.mark.parametrize("length", mostly_slow([6, 50], 6))
 def test_padding(length, tiny, decoder, embedding, shared):
     """Padded to one length, each prompt decodes as it does alone, whatever the padding holds."""
     places = ([0, 1], [0, 2, 3, 5], [2, 4], [])  # the last prompt is padding alone
@@ -221,6 +221,7 @@ def test_other_sizes(count, sizes):
     assert_same(got, by_torch(model, embedding, tokens), masks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("downsample", mostly_slow([1, 4], 1))
 def test_other_widths_of_attention(downsample):
     """Which transformers' blocks do not have."""
@@ -234,6 +235,7 @@ def test_other_widths_of_attention(downsample):
     assert_same(decoder.decode(decoder.share(rows), tokens, masks=ALL), plain(sam, rows, tokens))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", mostly_slow([2, 50], 50))
 def test_published_size(count, full):
     sam, embedding = converted(full), sam_checkpoints.embedding_of(full)
@@ -329,6 +331,7 @@ def temporaries(prompts, tokens, masks):
     return lowered.compile().memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tokens", "masks"), [(2, (1, 2, 3)), pytest.param(50, (0,), marks=pytest.mark.slow)]
 )

@@ -177,6 +177,7 @@ def test_ragged_prompts_in_one_batch(tiny, sam):
     assert_same((logits[4], scores[4]), none)
 
 
+@pytest.mark.slow
 def test_epsilon_of_the_checkpoint():
     """An epsilon large enough to see, in the blocks and not behind them."""
     model = sam_checkpoints.transformers_model(sam_checkpoints.TINY, eps=0.3)

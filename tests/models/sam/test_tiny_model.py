@@ -94,6 +94,7 @@ def test_shapes_at_other_sizes_with_the_same_weights():
         assert masks.shape == (4, side, side) and iou.shape == (4,)
 
 
+@pytest.mark.slow
 def test_slots_without_a_point_and_their_order_do_not_matter(answer):
     expected = answer(*POINTS, NOTHING, NOTHING)
     assert_same(answer((math.nan, math.inf, -1), POINTS[1], (3.0, 3.0, -1), POINTS[0]), expected)
