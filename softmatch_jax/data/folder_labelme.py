@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
-import PIL.Image
+from PIL.PngImagePlugin import PngImageFile
 
 from softmatch_jax._checks import InputError
 from softmatch_jax._types import Mask, Size
@@ -117,15 +117,25 @@ def _measure(
         label = shape.get("label") if isinstance(shape, dict) else None
         if not isinstance(label, str) or not label.strip():
             raise InputError(f"{where} has no label; expected the name of its class.")
-        _add(shape, size, found[label.strip()], f"{where} ({label.strip()})")
+        add_shape(shape, size, found[label.strip()], f"{where} ({label.strip()})")
     ignored = found.pop(_IGNORED, None)
     for gathered in found.values():
         gathered.void = ignored
     return measure(files, image, size, file, found)
 
 
-def _add(shape: Mapping[str, Any], size: Size, gathered: Gathered, where: str) -> None:
-    """Adds what a shape covers."""
+def add_shape(shape: Mapping[str, Any], size: Size, gathered: Gathered, where: str) -> None:
+    """Adds what a shape covers.
+
+    Args:
+        shape: As labelme writes it.
+        size: ``(H, W)`` of the picture.
+        gathered: Where to add.
+        where: File and place, for messages.
+
+    Raises:
+        InputError: It has no area, or is wrong.
+    """
     kind = shape.get("shape_type") or "polygon"
     points = shape.get("points")
     if kind not in _READERS:
@@ -175,7 +185,7 @@ def _mask(
     shape: Mapping[str, Any], flat: tuple[float, ...], size: Size, gathered: Gathered, where: str
 ) -> None:
     """A PNG of the size of a box of pixels, of which the last column and row are given."""
-    pixels = _decoded(shape.get("mask"), where)
+    pixels = _decoded(shape.get("mask"), size, where)
     left, top = round(min(flat[::2], default=0)), round(min(flat[1::2], default=0))
     right, bottom = round(max(flat[::2], default=0)) + 1, round(max(flat[1::2], default=0)) + 1
     if len(flat) != 4 or pixels.shape != (bottom - top, right - left):
@@ -193,11 +203,18 @@ def _mask(
     gathered.runs.append(encode_rle(whole))
 
 
-def _decoded(text: Any, where: str) -> Mask:
+def _decoded(text: Any, size: Size, where: str) -> Mask:
     try:
-        with PIL.Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=("PNG",)) as image:
+        with PngImageFile(io.BytesIO(base64.b64decode(text, validate=True))) as image:
+            if image.width * image.height > size[0] * size[1]:
+                raise InputError(
+                    f"{where} has a mask of {image.width}x{image.height} pixels; expected one inside its "
+                    f"picture of {size[1]}x{size[0]} pixels."
+                )
             pixels: Mask = np.asarray(image.convert("L")) > 0
             return pixels
+    except InputError:
+        raise
     except (TypeError, ValueError, binascii.Error, OSError, SyntaxError):
         raise InputError(f"{where} has no readable mask; expected a PNG in base64.") from None
 
