@@ -154,10 +154,15 @@ def preset(words: Sequence[str]) -> SegmentConfig:
     )
 
 
-def chosen_settings(words: Sequence[str]) -> SoftmatcherConfig:
-    """The settings of the pipeline that go with the back-end, its masks and the variant among the words."""
+def chosen_settings(words: Sequence[str], *, masks: str = "grabcut") -> SoftmatcherConfig:
+    """The settings of the pipeline that go with the back-end, its masks and the variant among the words.
+
+    Args:
+        words: The command line.
+        masks: What makes masks with the embedded models where the words do not say.
+    """
     if _last_value("--backend", words) != "foundation":
-        return SoftmatcherConfig.embedded(_last_value("--embedded-masks", words) or "grabcut")
+        return SoftmatcherConfig.embedded(_last_value("--embedded-masks", words) or masks)
     graph = _last_value("--variant", words) == "graph"
     return SoftmatcherConfig.graph() if graph else SoftmatcherConfig.foundation()
 
@@ -172,8 +177,14 @@ def _last_value(option: str, words: Sequence[str]) -> str | None:
     return found
 
 
-def check_options(backend: str, words: Sequence[str]) -> None:
-    """Raises ``InputError`` where an option is given that the back-end would pass over."""
+def check_options(backend: str, words: Sequence[str], *, masks: str = "grabcut") -> None:
+    """Raises ``InputError`` where an option is given that the back-end would pass over.
+
+    Args:
+        backend: The pair of models.
+        words: The command line.
+        masks: What makes masks with the embedded models where the words do not say.
+    """
     end = words.index("--") if "--" in words else len(words)
     given = [word.partition("=")[0].replace("_", "-") for word in words[:end]]
     if backend != "embedded":
@@ -190,7 +201,7 @@ def check_options(backend: str, words: Sequence[str]) -> None:
             "descriptor or joined with it (or leave --stride out)."
         )
     # A generator that takes points is prompted with scribbles, whichever back-end it belongs to.
-    prompted = _last_value("--embedded-masks", words[:end]) in ("tiny", "both")
+    prompted = (_last_value("--embedded-masks", words[:end]) or masks) in ("tiny", "both")
     for option in given:
         if option in _OF_FOUNDATION or (option.startswith("--completion.") and not prompted):
             raise InputError(

@@ -13,7 +13,7 @@ from softmatch_jax import __version__
 from softmatch_jax._checks import InputError
 
 _USAGE = """\
-usage: softmatch [-h] [--version] {segment,evaluate,compare,merge,train,study,data,models,demo} ...
+usage: softmatch [-h] [--version] COMMAND ...
 
 Show one example, get the same kind of object in every other picture.
 
@@ -25,6 +25,8 @@ Show one example, get the same kind of object in every other picture.
   study      Repeat a study of the ProSAM paper on trained prompt encoders.
   data       Prepare and check the papers' data sets.
   models     List, fetch and verify the weights of public models.
+  serve      Open a page to scribble, match, correct and export.
+  export     Write a project's masks in a format of other tools.
   demo       See it work on two photographs; no files are needed.
 
 softmatch segment --reference duck.jpg --mask duck.png --class-name duck photos/ -o out
@@ -93,6 +95,8 @@ def _dispatch(words: Sequence[str]) -> int:
         "study": _study,
         "data": _data,
         "models": _models,
+        "serve": _serve,
+        "export": _export,
         "demo": _demo,
     }
     if command not in runs:
@@ -161,6 +165,18 @@ def _data(words: Sequence[str]) -> int:
     from softmatch_jax.cli.data import run_data
 
     return run_data(words)
+
+
+def _serve(words: Sequence[str]) -> int:
+    from softmatch_jax.cli.serve import run_serve
+
+    return run_serve(words)
+
+
+def _export(words: Sequence[str]) -> int:
+    from softmatch_jax.cli.export import run_export
+
+    return run_export(words)
 
 
 def _models(words: Sequence[str]) -> int:

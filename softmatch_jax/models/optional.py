@@ -8,13 +8,18 @@ from typing import Any
 from softmatch_jax._checks import InputError
 
 EXTRAS = {
+    "fastapi": "serve",
     "huggingface_hub": "foundation",
     "optax": "train",
     "orbax": "train",
+    "prometheus_client": "serve",
     "torch": "foundation",
     "transformers": "foundation",
+    "uvicorn": "serve",
 }
 """Which extra of this package brings which import."""
+
+_NEEDING = {"train": "training needs", "serve": "the web app needs"}
 
 
 def require(module: str, extra: str | None = None) -> Any:
@@ -35,7 +40,7 @@ def require(module: str, extra: str | None = None) -> Any:
         if error.name is None or error.name.partition(".")[0] != top:
             raise
         extra = extra or EXTRAS[top]
-        needing = "training needs" if extra == "train" else f"the {extra} models need"
+        needing = _NEEDING.get(extra, f"the {extra} models need")
         raise InputError(
             f"The package {top} is not installed, which {needing}; install it with "
             f"pip install 'softmatch-jax[{extra}]'."

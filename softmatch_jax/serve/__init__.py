@@ -1,0 +1,1 @@
+"""The web app: a project that is kept, an engine that owns the models, an API and a page."""

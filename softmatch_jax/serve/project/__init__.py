@@ -1,0 +1,1 @@
+"""A project on disk: documents, the log of what was done to them, pictures and rasters."""
