@@ -7,6 +7,7 @@ the targets are.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -61,13 +62,12 @@ def _common_ground(
     *,
     white: bool,
     shrinkage: float,
-) -> tuple[Float[Array, "N d"], Float[Array, "T d"]]:
-    """Unit-norm features of both sides, whitened together where the settings ask for it."""
+) -> Callable[[Float[Array, "n d"]], Float[Array, "n d"]]:
+    """Brings features of either side to unit norm, whitened together where the settings ask for it."""
     if not white or references.moments is None:
-        return matching.unit_norm(references.features), matching.unit_norm(target)
+        return matching.unit_norm
     both = jax.tree.map(jnp.add, references.moments, picture_moments(target, valid))
-    transform = matching.whitening(both, shrinkage=shrinkage)
-    return matching.whiten(transform, references.features), matching.whiten(transform, target)
+    return partial(matching.whiten, matching.whitening(both, shrinkage=shrinkage))
 
 
 @partial(jax.jit, static_argnames="config")
@@ -83,7 +83,8 @@ def contrast_step(
     Returns:
         A match map with a leading axis of ``C`` classes.
     """
-    source, goal = _common_ground(references, target, valid, white=config.whiten, shrinkage=config.shrinkage)
+    level = _common_ground(references, target, valid, white=config.whiten, shrinkage=config.shrinkage)
+    source, goal = level(references.features), level(target)
     contrast = matching.geometric_contrast if config.method == "geometric" else matching.arithmetic_contrast
 
     def one_class(foreground: Float[Array, " N"], background: Float[Array, " N"]) -> MatchMap:
@@ -185,7 +186,8 @@ def resemblance_step(
 
     Zero where nothing was found.
 
-    Each set of patches is thinned to a fixed number, so cost does not grow with the references.
+    Each set of patches is thinned to a fixed number, and then whitened, so cost does not grow with the
+    references.
 
     Args:
         references: The reference set.
@@ -194,23 +196,22 @@ def resemblance_step(
         found: ``[C, T]``, the share of each patch that the class's mask covers.
         config: Settings.
     """
-    source, goal = _common_ground(
-        references, target, valid, white=config.whiten, shrinkage=config.verify_shrinkage
-    )
+    level = _common_ground(references, target, valid, white=config.whiten, shrinkage=config.verify_shrinkage)
 
     def one_class(
         foreground: Float[Array, " N"], background: Float[Array, " N"], share: Float[Array, " T"]
     ) -> Float[Array, ""]:
         rest = jnp.where(valid & (share <= 0), 1.0, 0.0)
-        count = max(1, min(RESEMBLANCE_SAMPLES, goal.shape[0] // RESEMBLANCE_SHARE))
-        beside = jnp.concatenate([source[_spread(background, count)], goal[_spread(rest, count)]])
+        count = max(1, min(RESEMBLANCE_SAMPLES, target.shape[0] // RESEMBLANCE_SHARE))
+        source = references.features
+        beside = jnp.concatenate([source[_spread(background, count)], target[_spread(rest, count)]])
         weights = jnp.repeat(
             jnp.stack([jnp.any(background > 0), jnp.any(rest > 0)]).astype(rest.dtype), count
         )
         alike = matching.resemblance(
-            source[_spread(foreground, count)],
-            goal[_spread(share, count)],
-            beside,
+            level(source[_spread(foreground, count)]),
+            level(target[_spread(share, count)]),
+            level(beside),
             surroundings_weights=weights,
         )
         return jnp.where(jnp.any(share > 0), alike, 0.0)

@@ -81,9 +81,12 @@ def scribble_mask(
             break
         best = answer
     made: Mask = best.proposals[[best.index]].masks[0]
-    if marked.region is not None:
-        return made
-    return (made | marked.foreground) & ~marked.background
+    return (made | marked.foreground) & ~_drawn_background(marked)
+
+
+def _drawn_background(marked: Seeds) -> Mask:
+    """What was marked as background; beyond a box everything is, which the box says already."""
+    return marked.background if marked.region is None else marked.background & marked.region
 
 
 def _first_prompt(marked: Seeds, config: CompletionConfig) -> Prompt:
@@ -91,8 +94,7 @@ def _first_prompt(marked: Seeds, config: CompletionConfig) -> Prompt:
     # A click is drawn as a disc, and is one point all the same.
     apart = 2 * point_radius(marked.foreground.shape) + 1
     on = spread_points(marked.foreground, config.points, apart=apart)
-    # Beyond a box everything is background, which the box says already.
-    off = spread_points(marked.background, config.points, apart=apart) if box is None else on[:0]
+    off = spread_points(_drawn_background(marked), config.points, apart=apart)
     positive = np.repeat([True, False], [len(on), len(off)])
     return Prompt(np.concatenate([on, off]).astype(np.float32), positive, box)
 
@@ -108,11 +110,13 @@ def spread_points(pixels: Mask, count: int, *, apart: float = 1.0) -> XY:
         count: Most points.
         apart: Pixels nearer than this to a point get none of their own.
     """
-    rows, columns = np.nonzero(pixels)
+    # Strokes are small in large pictures, so only the box about them is looked at.
+    x0, y0, width, height = cv2.boundingRect(pixels.astype(np.uint8))
+    rows, columns = np.nonzero(pixels[y0 : y0 + height, x0 : x0 + width])
     if not len(rows):
         return np.zeros((0, 2), np.float32)
     step = -(-len(rows) // CANDIDATES)
-    rows, columns = rows[::step], columns[::step]
+    rows, columns = y0 + rows[::step], x0 + columns[::step]
     depths = cv2.distanceTransform(np.pad(pixels, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
     depth, xy = depths[rows, columns], np.stack([columns + 0.5, rows + 0.5], axis=1)
     chosen = [int(np.argmax(depth))]
@@ -141,11 +145,10 @@ class _Strokes:
             # What ends in a cell whose centre is beyond the picture is on no mask of the raster.
             on, off = (
                 np.where(proposals.inside, proposals.reduce(pixels.astype(np.float32)), 0)
-                for pixels in (marked.foreground, marked.background)
+                for pixels in (marked.foreground, _drawn_background(marked))
             )
             # A cell that strokes of both signs share cannot please both.
-            off = np.zeros_like(off) if marked.region is not None else np.where(on > 0, 0, off)
-            self._on_raster = on, off
+            self._on_raster = on, np.where(on > 0, 0, off)
         return self._on_raster
 
 

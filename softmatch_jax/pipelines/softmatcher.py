@@ -22,7 +22,7 @@ from softmatch_jax.pipelines.embedded import EmbeddedFeatures, EmbeddedMasks, em
 from softmatch_jax.pipelines.encoding import cached_embedding, cached_features
 from softmatch_jax.pipelines.feature_cache import FeatureCache
 from softmatch_jax.pipelines.foundation import load_models
-from softmatch_jax.pipelines.locating import TextFactor, class_states, locate
+from softmatch_jax.pipelines.locating import TextFactor, locate
 from softmatch_jax.pipelines.match_step import resemblance_step
 from softmatch_jax.pipelines.merging import measure_instances, resolve_classes, split_groups, split_instances
 from softmatch_jax.pipelines.proposing import Draft, propose
@@ -31,8 +31,8 @@ from softmatch_jax.pipelines.reference import (
     Reference,
     check_models,
     make_reference,
-    stack_references,
 )
+from softmatch_jax.pipelines.reference_set import ReferenceSet, check_joined, join_references
 from softmatch_jax.pipelines.segmentation import ClassSegmentation, Segmentation
 from softmatch_jax.pipelines.texts import TextModel, text_factor
 from softmatch_jax.prompting import Annotation, MaskAnnotation, pool_mask, seeds, unpool_map
@@ -157,10 +157,23 @@ class Softmatcher:
         mask = marked.foreground if marked.exact else complete_mask(encoded, marked, self.masks, self.config)
         return make_reference(class_name, mask, marked, encoded)
 
+    def join(self, references: Sequence[Reference] | Reference) -> ReferenceSet:
+        """Puts references together once, for many calls of :meth:`segment`.
+
+        Args:
+            references: One or more, of one or more classes.
+
+        Raises:
+            InputError: There are none, too many classes, or another model encoded one.
+        """
+        chosen = [references] if isinstance(references, Reference) else list(references)
+        check_models(self._models(), *[reference.encoded for reference in chosen])
+        return join_references(chosen, self.config.matching)
+
     def segment(
         self,
         target: Image | Encoded,
-        references: Sequence[Reference] | Reference,
+        references: Sequence[Reference] | Reference | ReferenceSet,
         *,
         key: jax.Array,
         texts: Mapping[str, str] | None = None,
@@ -169,7 +182,7 @@ class Softmatcher:
 
         Args:
             target: ``uint8 [H, W, 3]``, or what :meth:`encode` returned for it.
-            references: One or more, of one or more classes.
+            references: One or more, of one or more classes; or what :meth:`join` made of them.
             key: Random key; the same key gives the same result.
             texts: A phrase for some of the classes, whose map joins the match map
                 (``matching.text_weight``).
@@ -182,16 +195,16 @@ class Softmatcher:
             raise InputError(f"key is {key!r}; expected a random key, such as jax.random.key(0).")
         clock = Clock()
         matching, size_factor = self.config.matching, self.config.decision.size_factor
-        chosen = [references] if isinstance(references, Reference) else list(references)
-        names, arrays = stack_references(chosen, whiten=matching.whiten)
-        states = class_states(names, chosen, matching)
+        joined = references if isinstance(references, ReferenceSet) else self.join(references)
+        names, arrays = joined.names, joined.arrays
         clock.lap("references")
         encoded = target if isinstance(target, Encoded) else self.encode(target)
-        check_models(self._models(), encoded, *[reference.encoded for reference in chosen])
+        check_models(self._models(), encoded)
+        check_joined(joined, self._models(), matching)
         clock.lap("encode")
         text = self._text_factor(texts, names, encoded)
         matched = locate(
-            arrays, states, encoded.features, config=matching, size_factor=size_factor, text=text
+            arrays, joined.states, encoded.features, config=matching, size_factor=size_factor, text=text
         )
         clock.lap("match")
         drafts = []

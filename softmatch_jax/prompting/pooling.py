@@ -6,6 +6,8 @@ one for the columns: ``rows @ picture @ columns.T``.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
@@ -33,8 +35,10 @@ def pool_mask(mask: Mask, grid: PatchGrid) -> Float[np.ndarray, "rows columns"]:
         InputError: if the mask is not ``bool`` of the grid's image size.
     """
     check_mask("mask", mask, grid.image_size)
-    rows, columns = _overlaps(grid, 0), _overlaps(grid, 1)
-    return np.clip(rows @ mask.astype(np.float32) @ columns.T, 0.0, 1.0)
+    # What is not there weighs nothing, and most masks are small.
+    y, x = (_span(np.any(mask, axis=axis, keepdims=True).ravel()) for axis in (1, 0))
+    rows, columns = _overlaps(grid, 0)[:, y], _overlaps(grid, 1)[:, x]
+    return np.clip(rows @ mask[y, x].astype(np.float32) @ columns.T, 0.0, 1.0)
 
 
 def unpool_map(values: ArrayLike, grid: PatchGrid) -> Map:
@@ -56,9 +60,16 @@ def unpool_map(values: ArrayLike, grid: PatchGrid) -> Map:
     check_shape("values", values, grid.shape, "rows, columns")
     rows, columns = grid.valid_slices()
     valid = np.asarray(values, dtype=np.float32)[rows, columns]
-    return _hats(grid, 0, rows) @ valid @ _hats(grid, 1, columns).T
+    return _hats(grid, 0) @ valid @ _hats(grid, 1).T
 
 
+def _span(there: np.ndarray) -> slice:
+    """From the first that is true to the last."""
+    places = np.flatnonzero(there)
+    return slice(places[0], places[-1] + 1) if len(places) else slice(0, 0)
+
+
+@lru_cache(maxsize=64)
 def _overlaps(grid: PatchGrid, axis: int) -> Float[np.ndarray, "patches pixels"]:
     """Returns the share that each pixel has in the clipped footprint of each valid patch."""
     length = grid.image_size[axis]
@@ -73,13 +84,17 @@ def _overlaps(grid: PatchGrid, axis: int) -> Float[np.ndarray, "patches pixels"]
     shares = np.clip(np.minimum(high, pixel + 1) - np.maximum(low, pixel), 0, None) / (high - low)
     weights = np.zeros((grid.shape[axis], length), dtype=np.float32)
     weights[valid] = shares
+    weights.flags.writeable = False
     return weights
 
 
-def _hats(grid: PatchGrid, axis: int, valid: slice) -> Float[np.ndarray, "pixels patches"]:
+@lru_cache(maxsize=64)
+def _hats(grid: PatchGrid, axis: int) -> Float[np.ndarray, "pixels patches"]:
     """Returns the weight of each valid patch at each pixel centre: linear interpolation."""
-    length = grid.image_size[axis]
+    length, valid = grid.image_size[axis], grid.valid_slices()[axis]
     position = (np.arange(length) + 0.5) * (grid.input_size[axis] / length)
     patch = np.clip((position - grid.offset) / grid.stride, valid.start, valid.stop - 1)
     distance = np.abs(patch[:, None] - np.arange(valid.start, valid.stop)[None, :])
-    return np.maximum(1.0 - distance, 0.0).astype(np.float32)
+    weights = np.maximum(1.0 - distance, 0.0).astype(np.float32)
+    weights.flags.writeable = False
+    return weights
