@@ -195,9 +195,11 @@ class User:
         return next(key.partition("/")[2] for key in reply["changes"])
 
     def draw(self) -> None:
-        """A scribble on some picture."""
-        image = self.random.choice(self.images)
-        shown = self.shown(image)
+        """A scribble: on one of two pictures that are one's references, or where a mask is to be mended."""
+        shown = self.shown(image := self.random.choice(self.images))
+        if shown is None or self.random.random() < 0.5:
+            place = (2 * self.number + self.random.randrange(2)) % len(self.images)
+            shown = self.shown(image := self.images[place])
         prompt = scribble(self.side, self.random.randrange(10**6))
         self.send("add_prompt", image, prompt=prompt, **({} if shown is None else {"shown": shown}))
 
@@ -225,7 +227,8 @@ class User:
 
     def shown(self, image: str) -> str | None:
         """The raster that is shown of one's class, as a page works it out."""
-        docs = self.client.docs
+        with self.client.changed:
+            docs = dict(self.client.docs)
         layer = docs.get(f"layer/{image}/{self.name}") or {}
         prompted = any(key.startswith(f"prompt/{image}/{self.name}/") for key in docs)
         if layer.get("painted"):

@@ -177,8 +177,16 @@ def split_instances(
     Returns:
         Labels ``int32 [H, W]``, 0 where there is no instance, and the instances.
     """
-    _, pieces = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    window = _about(mask)
+    pieces = np.zeros(mask.shape, np.int32)
+    pieces[window] = cv2.connectedComponents(mask[window].astype(np.uint8), connectivity=8)[1]
     return measure_instances(pieces, probability, min_area=min_area)
+
+
+def _about(pixels: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns that pixels other than zero lie in; the first pixel's where there are none."""
+    x, y, width, height = cv2.boundingRect((pixels != 0).astype(np.uint8))
+    return slice(y, y + max(height, 1)), slice(x, x + max(width, 1))
 
 
 def split_groups(pieces: Int32[np.ndarray, "H W"]) -> Int32[np.ndarray, "H W"]:
@@ -215,21 +223,31 @@ def measure_instances(
         probability: ``[H, W]``, averaged over each piece for its score.
         min_area: Pieces smaller than this fraction of the picture are dropped.
     """
-    windows = scipy.ndimage.find_objects(pieces)
+    rows, columns = about = _about(pieces)
+    inner = pieces[about]
+    windows = scipy.ndimage.find_objects(inner)
     least = max(min_area * pieces.size, 1)
     found = []
     for piece, window in enumerate(windows, start=1):
         # Most specks are told by their windows, which need not be looked into.
         if window is None or np.prod([part.stop - part.start for part in window]) < least:
             continue
-        own = pieces[window] == piece
+        own = inner[window] == piece
         if np.count_nonzero(own) >= least:
-            found.append((_measured(own, window, probability[window]), piece))
+            place = _moved(window, rows.start, columns.start)
+            found.append((_measured(own, place, probability[place]), piece))
     found.sort(key=lambda pair: (-pair[0].score, pair[1]))
     names = np.zeros(len(windows) + 1, np.int32)
     for rank, (_, piece) in enumerate(found, start=1):
         names[piece] = rank
-    return names[pieces], tuple(instance for instance, _ in found)
+    labels = np.zeros(pieces.shape, np.int32)
+    labels[about] = names[inner]
+    return labels, tuple(instance for instance, _ in found)
+
+
+def _moved(window: tuple[slice, slice], down: int, right: int) -> tuple[slice, slice]:
+    rows, columns = window
+    return slice(rows.start + down, rows.stop + down), slice(columns.start + right, columns.stop + right)
 
 
 def _measured(piece: Mask, window: tuple[slice, slice], probability: Map) -> Instance:

@@ -58,8 +58,13 @@ def probability_map(logits: Float[np.ndarray, "h w"], grid: PatchGrid) -> Map:
 
     Logits are interpolated, not probabilities, so that the contour of one half does not depend on the slope.
     """
+    values = unpool_map(logits, grid)
     # exp overflows float32 past 88; a probability within 1e-13 of its limit needs no more.
-    return 1 / (1 + np.exp(-np.clip(unpool_map(logits, grid), -30, 30)))
+    np.clip(values, -30, 30, out=values)
+    # In place: new arrays of a picture's size cost as much as the arithmetic.
+    np.exp(np.negative(values, out=values), out=values)
+    values += 1
+    return np.divide(1, values, out=values)
 
 
 def propose(

@@ -121,7 +121,7 @@ def check_models(models: tuple[str, str, str], *encoded: Encoded) -> None:
 def stack_references(
     references: Sequence[Reference], *, whiten: bool = True
 ) -> tuple[tuple[str, ...], ReferenceArrays]:
-    """Puts references together, several to a class, padded to a power of two of them.
+    """Puts references together, several to a class, padded to a power of two of pictures.
 
     Args:
         references: One or more.
@@ -138,18 +138,22 @@ def stack_references(
     names = tuple(dict.fromkeys(reference.class_name for reference in references))
     if len(names) > MAX_CLASSES:
         raise InputError(f"{len(names)} classes were given; expected at most {MAX_CLASSES}.")
-    bucket = 1 << (len(references) - 1).bit_length()
+    rows = [names.index(reference.class_name) for reference in references]
+    places = _places(rows, references)
+    pictures = {
+        place: reference.encoded.features for place, reference in zip(places, references, strict=True)
+    }
+    bucket = 1 << (len(pictures) - 1).bit_length()
     patches = references[0].foreground.size
     foreground = np.zeros((len(names), bucket, patches), np.float32)
     background = np.zeros_like(foreground)
     area = np.zeros(len(names), np.float32)
-    for place, reference in enumerate(references):
-        row = names.index(reference.class_name)
+    for row, place, reference in zip(rows, places, references, strict=True):
         foreground[row, place] = reference.foreground
         background[row, place] = reference.background
         area[row] += np.count_nonzero(reference.mask) / reference.mask.size
-    counts = np.array([sum(r.class_name == name for r in references) for name in names], np.float32)
-    flat = [reference.encoded.features.flat() for reference in references]
+    counts = np.bincount(rows, minlength=len(names)).astype(np.float32)
+    flat = [features.flat() for features in pictures.values()]
     flat += [jnp.zeros_like(flat[0])] * (bucket - len(flat))
     summed = None
     if whiten:
@@ -162,6 +166,21 @@ def stack_references(
         area=jnp.asarray(area / counts),
     )
     return names, arrays
+
+
+def _places(rows: Sequence[int], references: Sequence[Reference]) -> list[int]:
+    """Which picture of the stack each reference lies on: classes that are marked on one picture share it."""
+    taken: list[tuple[PatchFeatures, set[int]]] = []
+    places = []
+    for row, reference in zip(rows, references, strict=True):
+        features = reference.encoded.features
+        free = (place for place, (other, used) in enumerate(taken) if other is features and row not in used)
+        place = next(free, len(taken))
+        if place == len(taken):
+            taken.append((features, set()))
+        taken[place][1].add(row)
+        places.append(place)
+    return places
 
 
 def make_reference(class_name: str, mask: Mask, seeds: Seeds, encoded: Encoded) -> Reference:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from softmatch_jax.serve.engine.requests import (
     Picture,
 )
 from softmatch_jax.serve.project.documents import FoundClass, FoundDocument, MaskDocument
+from softmatch_jax.serve.project.errors import NotFoundError
 from softmatch_jax.serve.project.showing import examples_basis, references
 
 if TYPE_CHECKING:
@@ -71,8 +73,18 @@ class Asking:
         Raises:
             NotFoundError: It is not there.
         """
-        digest = state.image(iid).digest
-        return Picture(digest, self._pictures.path(digest))
+        image = state.image(iid)
+        try:
+            return Picture(image.digest, self._pictures.path(image.digest))
+        except NotFoundError as error:
+            raise NotFoundError(f"{image.name}: {error}") from None
+
+    def told(self, sentence: str) -> str:
+        """A sentence without the path of the project's folder, which is the server's alone."""
+        folder = self._pictures.folder
+        if not folder.is_absolute():
+            return sentence
+        return sentence.replace(f"{folder}{os.sep}", "").replace(str(folder), folder.name)
 
     def completion(self, state: State, iid: str, cid: str) -> Completion:
         """Asks what the prompts of a layer mean."""

@@ -17,6 +17,7 @@ from softmatch_jax.serve.jobs import MatchingJob
 from softmatch_jax.serve.live import LiveDocuments
 from softmatch_jax.serve.outdated import Outdated
 from softmatch_jax.serve.project.documents import Document, FoundDocument, ImageDocument
+from softmatch_jax.serve.project.errors import ReadOnlyError
 from softmatch_jax.serve.questions import Question, Questions, keys_of, picture_order
 
 if TYPE_CHECKING:
@@ -60,9 +61,10 @@ class Conductor:
         self._config = config or ConductorConfig()
         self._live = live or LiveDocuments()
         self._inbox: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._asking = Asking(store, pictures)
         self._questions = Questions(
             engine,
-            Asking(store, pictures),
+            self._asking,
             self._config,
             lambda one: self._inbox.put(("answer", one)),
             observe,
@@ -230,7 +232,11 @@ class Conductor:
         answers, self._answers = self._answers, []
         changes: dict[str, Document] = {}
         for question in answers:
-            document = self._questions.take(question)
+            try:
+                document = self._questions.take(question)
+            except ReadOnlyError as error:
+                self._cannot_write(error)
+                continue
             if document is not None:
                 changes[question.key] = document
         if changes:
@@ -247,10 +253,13 @@ class Conductor:
             self._store.derive(changes, what=what)
             self._trouble = None
         except (OSError, InputError) as error:
-            # Nothing is lost: it stays out of date, and is made again when there is room.
-            _LOG.error("Results could not be written: %s", error)
-            self._trouble = f"Results could not be written: {error}"
-            self._retry_at = time.monotonic() + 5 * _AFTER_FAULT_S
+            self._cannot_write(error)
+
+    def _cannot_write(self, error: Exception) -> None:
+        """Nothing is lost: it stays out of date, and is made again when there is room."""
+        _LOG.error("Results could not be written: %s", error)
+        self._trouble = f"Results could not be written: {self._asking.told(str(error))}"
+        self._retry_at = time.monotonic() + 5 * _AFTER_FAULT_S
 
     def _remove(self) -> None:
         """Takes away what nothing decides any longer, such as findings where there is no reference left."""
@@ -308,7 +317,7 @@ class Conductor:
                 "texts": info.texts,
                 "depth": int(load.get("depth", 0)),
                 "capacity": int(load.get("capacity", 0)),
-                "error": str(error) if error is not None else self._trouble,
+                "error": self._asking.told(str(error)) if error is not None else self._trouble,
             },
         )
         goes = engine.ready and self._job.goes(self._state.project().automatic)

@@ -70,7 +70,7 @@ class ConductorConfig:
     ahead: int = 8
     encode_ahead: int = 2
     encode_first: int = 64
-    settle_s: float = 0.03
+    settle_s: float = 0.005
     retry_s: float = 0.25
     tick_s: float = 0.5
 

@@ -13,6 +13,7 @@ from softmatch_jax.serve.asking import Asking, ExampleSet, failed_found, failed_
 from softmatch_jax.serve.config import ConductorConfig
 from softmatch_jax.serve.engine.queue import AHEAD, MATCHING, ON_VIEW, ClosedError, FullError
 from softmatch_jax.serve.project.documents import Document, ImageDocument
+from softmatch_jax.serve.project.errors import ReadOnlyError
 
 if TYPE_CHECKING:
     from softmatch_jax.serve.engine.local import Engine
@@ -69,7 +70,11 @@ class Questions:
             self._forget(key).future.cancel()
 
     def take(self, question: Question) -> Document | None:
-        """Closes a question: the document that it makes, or None where the answer is of no use."""
+        """Closes a question: the document that it makes, or None where the answer is of no use.
+
+        Raises:
+            ReadOnlyError: What it makes cannot be written now.
+        """
         if self._open.get(question.key) is not question:
             return None
         self._forget(question.key)
@@ -80,9 +85,13 @@ class Questions:
             document: Document = make(question.basis, answer)
         except (CancelledError, ClosedError, FullError):
             return None
+        except ReadOnlyError:
+            # No fault of the picture, so no document says it: it is asked again.
+            raise
         except Exception as error:
             self._observe(question.kind, 0.0, True)
-            return (failed_mask if completion else failed_found)(question.basis, _sentence(error))
+            sentence = self._asking.told(_sentence(error))
+            return (failed_mask if completion else failed_found)(question.basis, sentence)
         self._observe(question.kind, answer.seconds, False)
         return document
 

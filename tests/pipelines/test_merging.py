@@ -171,6 +171,11 @@ def test_small_instances_are_dropped():
     assert [one.area for one in instances] == [9] and not labels[0].any()
 
 
+def test_nothing_has_no_instances():
+    labels, instances = split_instances(np.zeros((9, 7), bool), np.ones((9, 7), np.float32), min_area=0)
+    assert labels.shape == (9, 7) and labels.dtype == np.int32 and not labels.any() and instances == ()
+
+
 def test_parts_of_a_group_that_lie_apart_are_objects():
     pieces = np.zeros((20, 40), np.int32)
     pieces[2:8, 2:10] = 1

@@ -88,6 +88,28 @@ def test_stacking_pads_to_a_power_of_two_and_keeps_classes_apart(matcher):
     assert float(arrays.moments.weight) == pytest.approx(1, rel=1e-5)
 
 
+def test_classes_on_one_picture_share_its_patches(matcher):
+    size = (64, 64)
+    image, masks = scene(size, [((20, 30), 12, RED), ((46, 34), 10, (60, 70, 200))], 0)
+    encoded = matcher.encode(image)
+    shared = [
+        matcher.reference(encoded, mask, class_name=name) for name, mask in zip("ab", masks, strict=True)
+    ]
+    # The same object twice: its two examples of one class cannot share a row.
+    again = matcher.reference(encoded, masks[0], class_name="a")
+    patches = shared[0].foreground.size
+    assert stack_references(shared)[1].features.shape[0] == patches
+    assert stack_references([*shared, again])[1].features.shape[0] == 2 * patches
+    apart = [replace(r, encoded=matcher.encode(image)) for r in shared]
+    assert stack_references(apart)[1].features.shape[0] == 2 * patches
+    target, _ = scene(size, [((40, 40), 12, RED), ((16, 16), 10, (60, 70, 200))], 1)
+    one, other = (matcher.segment(target, refs, key=jax.random.key(0)) for refs in (shared, apart))
+    assert np.array_equal(one.labels, other.labels) and one.labels.max() == 2
+    for name in "ab":
+        assert one[name].log_evidence == pytest.approx(other[name].log_evidence, abs=1e-4)
+        assert one[name].resemblance == pytest.approx(other[name].resemblance, abs=1e-4)
+
+
 def test_negatives_keep_their_weight_beside_another_reference(matcher):
     """A look-alike that one reference marks as background stays out when a second reference joins."""
     size, like = (120, 160), (200, 85, 50)

@@ -21,6 +21,7 @@ from softmatch_jax.serve.engine.local import LocalEngine
 from softmatch_jax.serve.live import LiveDocuments
 from softmatch_jax.serve.project import commands
 from softmatch_jax.serve.project.documents import BrushStroke
+from softmatch_jax.serve.project.errors import FullDiskError
 from softmatch_jax.serve.project.showing import all_shown, found_basis, layer_basis, shown
 
 CONFIG = ConductorConfig(ahead=3, settle_s=0.001, tick_s=0.05, retry_s=0.01)
@@ -248,7 +249,8 @@ def test_a_missing_file_is_told(world):
     cid = world.cls("duck")
     world.point(first, cid)
     world.settle()
-    assert "missing" in world.store.state().get(f"found/{gone}").error
+    told, name = world.store.state().get(f"found/{gone}").error, world.store.state().image(gone).name
+    assert told.startswith(f"{name}: ") and "missing" in told and str(world.store.folder) not in told
     assert world.store.state().get(f"found/{last}").error is None
     world.point(gone, cid)
     assert "missing" in world.settle().get(f"mask/{gone}/{cid}").error
@@ -347,6 +349,39 @@ def test_results_that_cannot_be_written_are_made_again(world, monkeypatch):
     world.settle()
     assert_current(world)
     assert world.live.since(0)[1]["live/engine"]["error"] is None
+
+
+def test_a_full_disk_is_no_fault_of_a_picture(world, monkeypatch):
+    first, _ = (world.picture(number) for number in range(2))
+    monkeypatch.setattr("softmatch_jax.serve.conductor._AFTER_FAULT_S", 0.01)
+    failures, put = itertools.count(), world.store.put_raster
+
+    def failing(labels):
+        if next(failures) < 3:
+            raise FullDiskError(f"The project in {world.store.folder} is full.")
+        return put(labels)
+
+    monkeypatch.setattr(world.store, "put_raster", failing)
+    world.point(first, world.cls("duck"))
+    world.until(lambda: world.live.since(0)[1]["live/engine"]["error"])
+    assert str(world.store.folder) not in world.live.since(0)[1]["live/engine"]["error"]
+    world.settle()
+    assert next(failures) > 3
+    assert_current(world)
+    assert world.live.since(0)[1]["live/engine"]["error"] is None
+    assert all(entry.error is None for entry in world.store.state().of("mask").values())
+
+
+def test_errors_of_the_engine_tell_no_paths(world):
+    iid = world.picture(0)
+    digest = world.store.state().image(iid).digest
+    path = world.pictures.path(digest)
+    world.models.bad[digest] = InputError(f"{path} is damaged; copy it again.")
+    cid = world.cls("duck")
+    world.point(iid, cid)
+    assert world.settle().get(f"mask/{iid}/{cid}").error == (
+        f"images/{digest[:2]}/{digest} is damaged; copy it again."
+    )
 
 
 def test_what_an_edit_made_pointless_is_not_done(world):

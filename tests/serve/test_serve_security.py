@@ -99,6 +99,14 @@ def test_other_sites_change_nothing(served: Served, headers):
     assert served.store.state().seq == before
 
 
+def test_other_sites_cannot_use_up_what_the_page_may_ask(tmp_path):
+    with served_app(tmp_path / "project", limits=LimitsConfig(rate=0.5, burst=5)) as served:
+        for site in ("cross-site", "same-site"):
+            for path in ("/api/state", "/api/images/i1/file", "/page/style.css", "/metrics"):
+                is_problem(served.stranger.get(path, headers={"Sec-Fetch-Site": site}), 403)
+        assert [served.client.get("/api/info").status_code for _ in range(5)] == [200] * 5
+
+
 def test_the_own_page_changes_things(served: Served):
     headers = {"Origin": "http://127.0.0.1", "Sec-Fetch-Site": "same-origin"}
     body = {"id": new_id(), "command": {"do": "add_class", "name": "own"}}
@@ -143,6 +151,13 @@ def test_wrong_tokens_cost_more(tmp_path):
         wrong = {"Authorization": "Bearer wrong"}
         statuses = [served.stranger.get("/api/state", headers=wrong).status_code for _ in range(4)]
         assert statuses == [401, 401, 429, 429]
+
+
+def test_guesses_in_the_pages_address_cost_as_much(tmp_path):
+    with served_app(tmp_path / "project", limits=LimitsConfig(rate=0.5, burst=45)) as served:
+        statuses = [served.stranger.get("/", params={"token": f"guess {n}"}).status_code for n in range(4)]
+        assert statuses == [401, 401, 429, 429]
+        assert served.client.get("/").status_code == 200
 
 
 def test_large_bodies_are_refused_and_leave_nothing(tmp_path):

@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import PIL.Image
@@ -13,6 +14,8 @@ import pytest
 from serving_client import Served, served_app
 from serving_fakes import new_id, png
 
+from softmatch_jax._checks import InputError
+from softmatch_jax.serve.project.failing import writing
 from softmatch_jax.serve.project.rasters import labels_png
 from softmatch_jax.serve.web.encoding import StateEncoder
 
@@ -175,7 +178,6 @@ def test_files_of_pictures(served: Served):
     served.upload(1)
     response = served.client.get("/api/images/i1/file")
     assert response.content == png(1) and response.headers["content-type"] == "image/png"
-    assert "immutable" in response.headers["cache-control"]
     known = {"If-None-Match": f'"x", W/{response.headers["etag"]}'}
     assert served.client.get("/api/images/i1/file", headers=known).status_code == 304
     part = served.client.get("/api/images/i1/file", headers={"Range": "bytes=1-3"})
@@ -191,7 +193,28 @@ def test_files_of_pictures(served: Served):
     problem(served.client.get("/api/images/i2/file"), 404)
     problem(served.client.get("/api/images/x/file"), 422)
     served.services.pictures.path(served.store.state().image("i1").digest).unlink()
-    assert "missing" in problem(served.client.get("/api/images/i1/file"), 404)["detail"]
+    for path in ("/api/images/i1/file", "/api/images/i1/preview?side=16"):
+        told = problem(served.client.get(path), 404)["detail"]
+        assert told.startswith("1.png: ") and "missing" in told and str(served.folder) not in told
+
+
+def test_pictures_are_kept_by_the_browser_under_their_digest_alone(served: Served):
+    # Another project on the same port has other pictures under the same names.
+    served.upload(1)
+    digest = served.store.state().image("i1").digest
+    for path in ("/api/images/i1/file", "/api/images/i1/preview"):
+        assert served.client.get(path).headers["cache-control"] == "private, no-cache"
+        response = served.client.get(path, params={"digest": digest})
+        assert response.status_code == 200 and "immutable" in response.headers["cache-control"]
+        problem(served.client.get(path, params={"digest": "0" * 64}), 404)
+        problem(served.client.get(path, params={"digest": "x"}), 422)
+
+
+def test_a_damaged_file_is_told_without_its_path(served: Served):
+    served.upload(1)
+    served.services.pictures.path(served.store.state().image("i1").digest).write_bytes(png(1)[:60])
+    told = problem(served.client.get("/api/images/i1/preview?side=16"), 422)["detail"]
+    assert "damaged" in told and str(served.folder) not in told
 
 
 def test_rasters_and_heat(drawn: Served):
@@ -260,6 +283,10 @@ def test_not_ready(served: Served, monkeypatch):
     response = served.client.get("/readyz")
     problem(response, 503)
     assert int(response.headers["retry-after"]) >= 1
+    failed = property(lambda _: InputError("/secret/weights"))
+    monkeypatch.setattr(type(served.services.engine), "error", failed)
+    # It is asked without a token.
+    assert "secret" not in str(problem(served.client.get("/readyz"), 503))
     assert served.client.get("/healthz").status_code == 200
 
 
@@ -296,6 +323,31 @@ def test_faults_are_told_without_their_inside(served: Served, monkeypatch, caplo
     assert (status == 500) == ("secret inside" in caplog.text)
 
 
+def test_a_full_disk_is_told_as_such(served: Served, monkeypatch):
+    @contextmanager
+    def full(**_):
+        with writing(served.folder):
+            raise OSError(errno.ENOSPC, "No space left")
+        yield
+
+    monkeypatch.setattr(served.store._connections, "transaction", full)
+    for response in (served.run({"do": "add_class", "name": "a"}), served.upload(1)):
+        told = problem(response, 507)["detail"]
+        assert "full" in told and str(served.folder) not in told
+
+
+def test_a_folder_that_cannot_be_written_is_told_by_its_name(served: Served, monkeypatch):
+    @contextmanager
+    def locked(**_):
+        with writing(served.folder):
+            raise OSError(errno.EROFS, "Read-only file system")
+        yield
+
+    monkeypatch.setattr(served.store._connections, "transaction", locked)
+    told = problem(served.run({"do": "add_class", "name": "a"}), 403)["detail"]
+    assert f"project in {served.folder.name} cannot" in told
+
+
 def test_reading_alone(tmp_path):
     with served_app(tmp_path / "project", read_only=True) as served:
         assert served.client.get("/api/info").json()["read_only"] is True
@@ -305,8 +357,10 @@ def test_reading_alone(tmp_path):
             served.client.post("/api/undo", json={"id": new_id()}),
             served.client.post("/api/matching", json={"action": "start"}),
             served.upload(1),
+            served.client.post("/api/imports", content=b"PK"),
         ):
             problem(response, 403)
+        assert not any(name.startswith("images") for name in served.files())
 
 
 def test_the_description_declares_all_errors(served: Served):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import threading
@@ -161,6 +162,43 @@ def test_a_client_that_stops_reading_ends_the_writer():
     for thread in threads():
         thread.join(5)
     assert not threads() and len(written) < 16
+
+
+def test_a_client_that_leaves_while_it_waits_leaves_no_thread_waiting():
+    begun = threading.Event()
+
+    def write(stream):
+        stream.write(b"x" * 300_000)
+        begun.set()
+        time.sleep(0.3)
+        for _ in range(5):
+            stream.write(b"x" * 300_000)
+
+    async def run():
+        stream = stream_of(write)
+        await stream.begin()
+        pieces = stream.response("a.zip").body_iterator
+        await anext(pieces)
+        with anyio.move_on_after(0.1):
+            await anext(pieces)
+        await pieces.aclose()
+        assert begun.is_set()
+
+    before = {*threading.enumerate()}
+    anyio.run(run)
+    end = time.monotonic() + 5
+    while {*threading.enumerate()} - before and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not {*threading.enumerate()} - before
+
+
+def test_a_folder_that_cannot_be_written_takes_no_import(drawn: Served, monkeypatch):
+    def fails(**_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("softmatch_jax.serve.web.routes_transfer.tempfile.TemporaryFile", fails)
+    response = drawn.client.post("/api/imports", content=b"PK")
+    assert response.status_code == 403 and "cannot be written" in response.json()["detail"]
 
 
 def test_an_export_that_breaks_on_the_way_cuts_the_connection(tmp_path, monkeypatch):

@@ -58,7 +58,7 @@ class Memory:
     """
 
     pictures: int = 1 << 30
-    references: int = 1 << 29
+    references: int = 1 << 28
     masks: int = 1 << 27
 
 

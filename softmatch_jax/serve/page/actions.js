@@ -1,12 +1,14 @@
 // What a person can do, as commands; every button and key ends here.
 
 import { patiently, postJson } from "./api.js";
+import { moved } from "./ordering.js";
 
 export class Actions {
   constructor({ replica, session, outbox, toast }) {
     Object.assign(this, { replica, session, outbox, toast });
     // Layers whose prompts were sent and whose mask has not come back.
     this.waiting = new Set();
+    this.moving = Promise.resolve();
     replica.onChange((keys) => this.arrived(keys));
   }
 
@@ -187,6 +189,15 @@ export class Actions {
 
   editClass(cls, fields) {
     return this.outbox.command({ do: "edit_class", class: cls, ...fields });
+  }
+
+  /** Moves a class up (-1) or down (1) in the list, which decides its key. */
+  moveClass(cls, by) {
+    // Each step starts from the order that the one before it made.
+    this.moving = this.moving.then(async () => {
+      for (const { id, order } of moved(this.replica.classes(), cls, by)) await this.editClass(id, { order });
+    });
+    return this.moving;
   }
 
   async deleteClass(cls) {

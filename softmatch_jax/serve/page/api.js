@@ -9,9 +9,9 @@ export class ApiError extends Error {
     this.retryAfter = retryAfter;
   }
 
-  /** Whether the same request may succeed later. */
+  /** Whether the same request may succeed later. A full disk may stay so for long, which is to be said. */
   get passing() {
-    return this.status === 429 || this.status >= 500;
+    return (this.status === 429 || this.status === 408 || this.status >= 500) && this.status !== 507;
   }
 }
 
@@ -72,6 +72,10 @@ export async function postFile(path, file, signal) {
 
 export const sleep = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds));
 
+const SLOWEST = 8;
+/** How often a fault of the server is asked for again: what breaks it once may break it always. */
+export const FAULTS = 5;
+
 /** Runs a request again while the server is full or away, at most `tries` times. */
 export async function patiently(ask, tries = 6) {
   for (let attempt = 0; ; attempt += 1) {
@@ -79,8 +83,9 @@ export async function patiently(ask, tries = 6) {
       return await ask();
     } catch (error) {
       const later = error instanceof OfflineError || (error instanceof ApiError && error.passing);
-      if (!later || attempt + 1 >= tries) throw error;
-      await sleep(Math.max(error.retryAfter || 0, 0.4 * 2 ** attempt));
+      const most = error.status === 500 ? Math.min(tries, FAULTS) : tries;
+      if (!later || attempt + 1 >= most) throw error;
+      await sleep(Math.max(error.retryAfter || 0, Math.min(SLOWEST, 0.4 * 2 ** attempt)));
     }
   }
 }

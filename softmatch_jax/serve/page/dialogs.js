@@ -1,4 +1,4 @@
-// Dialogs: a class, the shortcuts, export and import.
+// Dialogs: a class, the project, the record, the shortcuts, export and import.
 
 import { getJson, newId, postFile } from "./api.js";
 import { byId, el, icon, iconButton } from "./dom.js";
@@ -25,8 +25,8 @@ const field = (label, control, hint) =>
   el("label", { class: "field" }, el("span", {}, label), control, hint ? el("small", {}, hint) : null);
 
 export class Dialogs {
-  constructor({ replica, session, actions, toast }) {
-    Object.assign(this, { replica, session, actions, toast });
+  constructor({ replica, session, actions, toast, history }) {
+    Object.assign(this, { replica, session, actions, toast, history });
     this.info = { formats: [], texts: false };
   }
 
@@ -51,6 +51,41 @@ export class Dialogs {
     open("Keyboard and pointer", el("div", { class: "shortcuts" }, groups)).classList.add("wide");
   }
 
+  /** What was done, from the server's log. */
+  record() {
+    if (this.isOpen) return;
+    const list = this.history.view(() => dialog.close());
+    const dialog = open("History", list);
+  }
+
+  /** What holds for the whole project. */
+  project() {
+    const { name: called, seed: number, automatic } = this.replica.project;
+    const name = el("input", { type: "text", value: called, maxLength: 200, required: true });
+    const seed = el("input", { type: "number", value: number, min: 0, max: 2 ** 32 - 1, step: 1 });
+    const box = el("input", { type: "checkbox", checked: automatic });
+    const save = el("button", { type: "button", class: "button primary" }, "Save");
+    const dialog = open(
+      "Project",
+      field("Name", name),
+      field("Seed", seed, "Where matching draws at random. The same seed finds the same masks again."),
+      el("label", { class: "check" }, box, "Match again whenever references change"),
+      el("footer", { class: "dialog-foot" }, save),
+    );
+    save.addEventListener("click", () => {
+      if (!seed.reportValidity() || !seed.value) return;
+      const fields = {};
+      if (name.value.trim() && name.value.trim() !== called) fields.name = name.value.trim();
+      if (Number(seed.value) !== number) fields.seed = Number(seed.value);
+      if (box.checked !== automatic) fields.automatic = box.checked;
+      if (Object.keys(fields).length) this.actions.editProject(fields);
+      dialog.close();
+    });
+    for (const input of [name, seed])
+      input.addEventListener("keydown", (event) => event.key === "Enter" && save.click());
+    name.select();
+  }
+
   editClass(id) {
     const cls = this.replica.get(`class/${id}`);
     const name = el("input", { type: "text", value: cls.name, maxLength: 200, required: true });
@@ -58,10 +93,21 @@ export class Dialogs {
     const phrase = el("input", { type: "text", value: cls.phrase || "", maxLength: 300 });
     const save = el("button", { type: "button", class: "button primary" }, "Save");
     const drop = el("button", { type: "button", class: "button danger" }, icon("trash"), "Delete class");
+    const move = (by, symbol, words) => iconButton(symbol, words, () => this.actions.moveClass(id, by));
     const dialog = open(
       "Class",
       field("Name", name),
-      field("Colour", colour),
+      el(
+        "div",
+        { class: "field-row" },
+        field("Colour", colour),
+        el(
+          "div",
+          { class: "field", role: "group", "aria-label": "Place in the list" },
+          el("span", {}, "Place in the list"),
+          el("div", { class: "button-row" }, move(-1, "up", "Move up"), move(1, "down", "Move down")),
+        ),
+      ),
       this.info.texts
         ? field("Text prompt", phrase, "Says in words what to find, beside the references.")
         : null,

@@ -123,7 +123,7 @@ export class Gallery {
       draggable: false,
       width,
       height,
-      src: `/api/images/${image.id}/preview?side=${THUMBNAIL}`,
+      src: `/api/images/${image.id}/preview?side=${THUMBNAIL}&digest=${image.digest}`,
     });
     retryMissing(picture);
     const masks = el("canvas", { class: "thumb-masks", width, height });

@@ -17,6 +17,7 @@ export const SHORTCUTS = [
       ["W", "Remove prompts"],
       ["[ ]", "Narrower, wider (or Shift and wheel)"],
       ["1 … 9", "Pick a class"],
+      ["Alt+↑ Alt+↓", "Move the class in hand up, down"],
       ["C", "Name a new class"],
     ],
   ],
@@ -53,6 +54,7 @@ export const SHORTCUTS = [
     [
       ["Ctrl+O", "Add pictures"],
       ["Ctrl+E", "Export"],
+      ["Y", "History"],
       ["/", "Search pictures"],
       ["?", "This sheet"],
     ],
@@ -93,6 +95,7 @@ export class Keys {
       o: () => session.toggle("outline"),
       h: () => actions.toggleHeat(),
       g: () => session.toggle("prompts"),
+      y: () => dialogs.record(),
       "?": () => dialogs.shortcuts(),
       "/": () => gallery.search.focus(),
       escape: () => this.strokes.cancel(),
@@ -119,7 +122,7 @@ export class Keys {
     }
     const key = event.key.toLowerCase();
     if (event.ctrlKey || event.metaKey) return this.chord(event, key);
-    if (event.altKey && key !== "alt") return null;
+    if (event.altKey && key !== "alt") return this.moveClass(event, { arrowup: -1, arrowdown: 1 }[key]);
     if (event.code === "Space") return this.space(event);
     // Enter and Space belong to the button that has the focus.
     if (key === "enter" && event.target.matches?.("button, a, summary")) return null;
@@ -143,6 +146,12 @@ export class Keys {
     if (!acts[key]) return null;
     event.preventDefault();
     return acts[key]();
+  }
+
+  moveClass(event, by) {
+    if (!by) return;
+    event.preventDefault();
+    this.actions.moveClass(this.session.cls, by);
   }
 
   space(event) {

@@ -6,6 +6,7 @@ import { Classes } from "./classes.js";
 import { Dialogs, chooseFiles, chooseFolder, listenForFiles } from "./dialogs.js";
 import { byId } from "./dom.js";
 import { Gallery } from "./gallery.js";
+import { History } from "./history.js";
 import { drawIcons } from "./icons.js";
 import { Keys } from "./keys.js";
 import { Outbox } from "./outbox.js";
@@ -34,7 +35,8 @@ const view = new View();
 const outbox = new Outbox(replica, report);
 const rasters = new Rasters(() => redraw(), report);
 const actions = new Actions({ replica, session, outbox, toast });
-const dialogs = new Dialogs({ replica, session, actions, toast });
+const history = new History({ replica, session, actions });
+const dialogs = new Dialogs({ replica, session, actions, toast, history });
 
 const canvas = byId("ink");
 const painter = new Painter({ base: byId("canvas"), ink: canvas, view, rasters, replica, session, outbox });
@@ -169,11 +171,21 @@ function listenForButtons() {
   on("export", () => dialogs.exports());
   on("import", () => dialogs.imports());
   on("help", () => dialogs.shortcuts());
+  on("history", () => dialogs.record());
+  on("settings", () => dialogs.project());
   on("panel-toggle", () => {
     const hidden = document.body.dataset.panel === "hidden";
     document.body.dataset.panel = hidden ? "shown" : "hidden";
     byId("panel-toggle").setAttribute("aria-pressed", String(hidden));
   });
+}
+
+/** Sends what pages had not sent when they were closed. A project goes by the name of its first entry. */
+async function sendLeft() {
+  const { entries } = await patiently(() => getJson("/api/log?limit=1"), 1000);
+  const left = entries.length ? await outbox.open(entries[0].id) : 0;
+  const commands = left === 1 ? "one command" : `${left} commands`;
+  if (left) toast(`Sent ${commands} that a closed page had left.`, { quiet: true });
 }
 
 async function start() {
@@ -186,9 +198,11 @@ async function start() {
   await stream.start();
   document.body.dataset.ready = "true";
   actions.tellView();
+  sendLeft().catch(report);
   const info = await patiently(() => getJson("/api/info"), 1000);
   dialogs.info = info;
   classes.texts = info.texts;
+  status.readOnly = info.read_only;
   const bytes = info.limits?.upload_bytes ?? info.limits?.max_bytes;
   if (bytes) upload.maxBytes = bytes;
   byId("version").textContent = `softmatch ${info.version} · ${info.backend}`;

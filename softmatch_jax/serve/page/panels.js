@@ -165,6 +165,7 @@ export class Panels {
         name: kind?.name,
         colour: kind?.colour,
         file: this.replica.image(image)?.name,
+        digest: this.replica.image(image)?.digest,
         open,
       };
     });
@@ -183,13 +184,13 @@ export class Panels {
     });
   }
 
-  reference({ image, cls, name, colour, file, open }) {
+  reference({ image, digest, cls, name, colour, file, open }) {
     const picture = el("img", {
       alt: "",
       width: 36,
       height: 36,
       loading: "lazy",
-      src: `/api/images/${image}/preview?side=240`,
+      src: `/api/images/${image}/preview?side=240&digest=${digest}`,
     });
     const go = () => {
       this.session.set({ cls });

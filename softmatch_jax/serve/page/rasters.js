@@ -67,7 +67,7 @@ export class Rasters {
     const longest = Math.max(image.width, image.height);
     const pixels = longest * scale * (globalThis.devicePixelRatio || 1);
     const side = pixels > PREVIEWS[0] * 1.15 && longest > PREVIEWS[0] ? PREVIEWS[1] : PREVIEWS[0];
-    const fetched = (size) => this.wanted(`picture/${image.digest}/${size}`, () => preview(image.id, size));
+    const fetched = (size) => this.wanted(`picture/${image.digest}/${size}`, () => preview(image, size));
     return fetched(side) || (side !== PREVIEWS[0] ? fetched(PREVIEWS[0]) : null);
   }
 
@@ -108,8 +108,8 @@ const asBitmap = async (path, options) => {
   return createImageBitmap(blob, options);
 };
 
-async function preview(id, side) {
-  const bitmap = await asBitmap(`/api/images/${id}/preview?side=${side}`);
+async function preview({ id, digest }, side) {
+  const bitmap = await asBitmap(`/api/images/${id}/preview?side=${side}&digest=${digest}`);
   return [bitmap, 4 * bitmap.width * bitmap.height];
 }
 

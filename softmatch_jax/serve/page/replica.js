@@ -14,6 +14,7 @@ export class Replica {
     this.docs = new Map(Object.entries(state.docs));
     this.live = new Map(Object.entries(state.live || {}));
     this.stamps = new Map();
+    this.base = state.seq;
     this.index();
     this.history = { seq: state.seq, undo: state.undo, redo: state.redo };
     this.notify(null);
@@ -50,7 +51,7 @@ export class Replica {
   /** Applies an entry. A document is never set back: the answer to a command may overtake the stream. */
   apply(entry, fromStream) {
     for (const [key, doc] of Object.entries(entry.changes)) {
-      if ((this.stamps.get(key) || 0) >= entry.seq) continue;
+      if ((this.stamps.get(key) ?? this.base) >= entry.seq) continue;
       this.stamps.set(key, entry.seq);
       if (doc === null) this.docs.delete(key);
       else this.docs.set(key, doc);

@@ -13,6 +13,7 @@ export const TOOLS = {
   pan: { label: "Pan", key: "V" },
 };
 
+const WIDEST = 2000; // pixels; the server takes no wider stroke
 const WIDTHS = { scribble: 0.01, brush: 0.025 };
 
 export class Session {
@@ -52,7 +53,8 @@ export class Session {
   width(image) {
     const kind = TOOLS[this.tool].width;
     if (!kind || !image) return 0;
-    return Math.max(1, Math.round(this.widths[kind] * Math.max(image.width, image.height)));
+    const width = Math.round(this.widths[kind] * Math.max(image.width, image.height));
+    return Math.min(Math.max(width, 1), WIDEST);
   }
 
   /** Makes the tool in hand wider or narrower. */

@@ -11,6 +11,7 @@ export class Status {
     Object.assign(this, { chip, text, undo, redo, theme, name, replica, outbox, actions, upload });
     this.state = "connecting";
     this.note = "";
+    this.readOnly = false;
     this.refresh = perFrame(() => this.update());
     undo.addEventListener("click", () => actions.undo());
     redo.addEventListener("click", () => actions.redo());
@@ -18,7 +19,7 @@ export class Status {
     name.addEventListener("change", () => this.rename());
     this.showTheme(remembered("theme", "auto"));
     addEventListener("beforeunload", (event) => {
-      if (outbox.pending.length || upload.busy) event.preventDefault();
+      if (outbox.wouldLose || upload.busy) event.preventDefault();
     });
   }
 
@@ -41,9 +42,12 @@ export class Status {
     }
     if (this.state === "connecting") return ["busy", waiting ? `Connecting: ${commands}` : "Connecting …"];
     if (this.outbox.waiting === "busy") return ["busy", `Server is busy: ${commands}`];
+    if (this.outbox.waiting === "full") return ["offline", `The disk is full: ${commands}`];
     if (this.note) return ["note", this.note];
     const engine = this.replica.live.get("live/engine");
+    if (engine?.error) return ["offline", engine.error];
     if (engine && engine.ready === false) return ["busy", "Warming up the model …"];
+    if (this.readOnly) return ["live", "Read only"];
     return waiting ? ["live", "Saving …"] : ["live", "All saved"];
   }
 

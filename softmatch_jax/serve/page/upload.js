@@ -31,6 +31,17 @@ async function walk(entry, files) {
   }
 }
 
+const isArchive = ({ name }) => /\.zip$/i.test(name);
+
+/** A file that was moved or changed since cannot be sent, which looks as if the server were away. */
+async function checkReadable(file) {
+  try {
+    await file.slice(0, 1).arrayBuffer();
+  } catch {
+    throw new Error("It cannot be read: it was moved or changed, or you may not read it. Drop it again.");
+  }
+}
+
 export class Upload {
   constructor({ panel, list, summary, close, replica, actions, say, importArchive }) {
     Object.assign(this, { panel, list, summary, replica, actions, say, importArchive });
@@ -48,15 +59,15 @@ export class Upload {
   /** Queues files, {file, name}, in the order of their names. */
   add(files) {
     const wanted = files.filter(({ name }) => !JUNK.test(name.split("/").pop()));
-    const archive = wanted.find(({ name }) => /\.zip$/i.test(name));
-    if (archive) {
-      this.importArchive(archive.file);
-      return;
-    }
-    if (!wanted.length) {
-      this.say("There was no file in what you dropped.");
-      return;
-    }
+    const archives = wanted.filter(isArchive);
+    if (archives.length) this.importArchive(archives[0].file);
+    if (archives.length > 1) this.say("Archives are imported one at a time; drop the others afterwards.");
+    this.addPictures(wanted.filter((one) => !isArchive(one)));
+    if (!wanted.length) this.say("There was no file in what you dropped.");
+  }
+
+  addPictures(wanted) {
+    if (!wanted.length) return;
     wanted.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
     for (const { file, name } of wanted)
       this.files.push({ file, name, id: newId(), state: "waiting", why: "", row: null });
@@ -86,9 +97,15 @@ export class Upload {
       this.refuse(one, `It has ${size(one.file.size)}; expected at most ${size(this.maxBytes)}.`);
       return;
     }
-    const query = new URLSearchParams({ name: one.name.slice(-200), id: one.id });
+    // Some systems allow line breaks in names; the server and the list do not.
+    const name = one.name.replace(/[\x00-\x1f\x7f]/g, "_").slice(-200);
+    const query = new URLSearchParams({ name, id: one.id });
+    const send = async () => {
+      await checkReadable(one.file);
+      return postFile(`/api/images?${query}`, one.file);
+    };
     try {
-      const answer = await patiently(() => postFile(`/api/images?${query}`, one.file), 30);
+      const answer = await patiently(send, 1000);
       if (answer.changes) this.replica.apply(answer, false);
       one.state = "added";
       if (!this.files.some((other) => other.first)) {

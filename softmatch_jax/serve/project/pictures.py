@@ -72,8 +72,8 @@ class Pictures:
         path = picture_path(self.folder, digest) if _DIGEST.fullmatch(digest) else None
         if path is None or not path.is_file():
             raise NotFoundError(
-                f"The picture {digest[:64]} is missing in {self.folder / 'images'}; put the file back, or "
-                "delete the picture from the project."
+                f"The file images/{digest[:2]}/{digest[:64]} is missing in the project's folder; put it "
+                "back, or take the picture out of the project."
             )
         return path
 
@@ -90,7 +90,10 @@ class Pictures:
         cached = self.folder / "cache" / "previews" / digest[:2] / f"{digest}-{side}.jpg"
         with contextlib.suppress(OSError):
             return cached.read_bytes()
-        image = read_image(path, max_pixels=self.max_pixels)
+        try:
+            image = read_image(path, max_pixels=self.max_pixels)
+        except InputError as error:
+            raise InputError(str(error).replace(str(path), "The picture's file")) from error
         size = fit_longest((image.shape[0], image.shape[1]), side)
         if max(image.shape[:2]) > side:
             image = resize_image(image, size)

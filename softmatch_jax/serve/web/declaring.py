@@ -15,8 +15,8 @@ from softmatch_jax.serve.web.security import OPEN_PATHS
 
 _SCHEMA = "ProblemBody"
 _ALWAYS = (400, 413, 421, 500, 503)
-_WITH_TOKEN = (401, 429)
-_CHANGES = (403, 408, 409, 415, 507)
+_WITH_TOKEN = (401, 403, 429)
+_CHANGES = (408, 409, 415, 507)
 _NAMED = (404, 422)
 _RETRY = {"Retry-After": {"description": "Seconds until it may go.", "schema": {"type": "integer"}}}
 

@@ -18,7 +18,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from softmatch_jax._checks import InputError
-from softmatch_jax.serve.project.errors import ConflictError, NotFoundError, ReadOnlyError, TooLargeError
+from softmatch_jax.serve.project.errors import (
+    ConflictError,
+    FullDiskError,
+    NotFoundError,
+    ReadOnlyError,
+    TooLargeError,
+)
 
 _LOG = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -27,6 +33,7 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (NotFoundError, 404),
     (ConflictError, 409),
     (TooLargeError, 413),
+    (FullDiskError, 507),
     (ReadOnlyError, 403),
     (InputError, 422),
 )
@@ -99,11 +106,19 @@ def response_to(scope: Scope, error: Exception) -> Response:
     if status == 507:
         return problem_response(scope, 507, "The disk of the project is full; make room and try again.")
     if status is not None:
-        return problem_response(scope, status, str(error))
+        return problem_response(scope, status, _without_path(scope, str(error)))
     _LOG.error("%s %s failed", scope.get("method"), scope.get("path"), exc_info=error)
     return problem_response(
         scope, 500, "The server made a mistake; what was acknowledged before is kept. Its log says more."
     )
+
+
+def _without_path(scope: Scope, sentence: str) -> str:
+    """A sentence with the name of the project's folder in place of its path, which is the server's alone."""
+    services = getattr(getattr(scope.get("app"), "state", None), "services", None)
+    folder = None if services is None else services.config.project
+    # A relative path tells nothing, and "." is everywhere.
+    return sentence.replace(str(folder), folder.name) if folder and folder.is_absolute() else sentence
 
 
 def _sentence(error: RequestValidationError) -> str:

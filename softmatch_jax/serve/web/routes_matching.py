@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends
 
-from softmatch_jax.serve.project.errors import ReadOnlyError
 from softmatch_jax.serve.web.bodies import json_only
 from softmatch_jax.serve.web.schemas import Accepted, MatchingRequest, ViewRequest
-from softmatch_jax.serve.web.services import With
+from softmatch_jax.serve.web.services import With, check_writable
 
 router = APIRouter(tags=["matching"])
 _JSON = [Depends(json_only)]
@@ -26,8 +25,7 @@ async def view(services: With, request: ViewRequest) -> Accepted:
 @router.post("/api/matching", operation_id="matching", dependencies=_JSON)
 async def matching(services: With, request: MatchingRequest) -> Accepted:
     """Starts to match all targets that are out of date or failed, or stops; ``live/job`` tells of it."""
-    if services.config.read_only:
-        raise ReadOnlyError("The project was opened for reading alone; nothing is matched.")
+    check_writable(services)
     if request.action == "start":
         services.conductor.start_matching()
     else:

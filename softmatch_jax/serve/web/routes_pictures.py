@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -11,16 +12,21 @@ import anyio
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import FileResponse
 
-from softmatch_jax.serve.project.documents import Digest, Identity, Name
-from softmatch_jax.serve.project.errors import ConflictError
+from softmatch_jax.serve.project.documents import Digest, Identity, ImageDocument, Name
+from softmatch_jax.serve.project.errors import ConflictError, NotFoundError
 from softmatch_jax.serve.web.bodies import in_pieces, raw_only
 from softmatch_jax.serve.web.encoding import entry_json
 from softmatch_jax.serve.web.problems import Problem
 from softmatch_jax.serve.web.schemas import ImageReply
-from softmatch_jax.serve.web.services import Services, With
+from softmatch_jax.serve.web.services import Services, With, check_writable
 
 router = APIRouter(tags=["pictures"])
 _FOREVER = "private, max-age=31536000, immutable"
+# Another project on the same port has other pictures under the same names.
+_CHECKED = "private, no-cache"
+Wanted = Annotated[
+    Digest | None, Query(description="The picture's digest: the answer can then be kept for good.")
+]
 _RAW = {
     "requestBody": {
         "required": True,
@@ -57,6 +63,7 @@ async def add_image(
     id: Annotated[UUID, Query(description="Made by the page; sending it again is safe.")],
 ) -> Response:
     """Adds a picture: the body is the file. One that is there already is named in the 409."""
+    check_writable(services)
     incoming = services.pictures.incoming()
     file = await services.work(incoming.__enter__)
     try:
@@ -84,11 +91,12 @@ async def add_image(
     response_class=Response,
     responses=_declared(*sorted({kind for _, kind in _KINDS}), "application/octet-stream"),
 )
-async def image_file(request: Request, services: With, image: Identity) -> Response:
+async def image_file(request: Request, services: With, image: Identity, digest: Wanted = None) -> Response:
     """The file as it was added."""
-    document = await services.work(lambda: services.store.state().image(image))
-    headers = _lasting(document.digest)
-    path = await services.work(services.pictures.path, document.digest)
+    document = await _document(services, image, digest)
+    headers = _lasting(document.digest, forever=digest is not None)
+    with _naming(document):
+        path = await services.work(services.pictures.path, document.digest)
     if _is_known(request, headers):
         return Response(status_code=304, headers=headers)
     kind = await services.work(_kind, path)
@@ -102,14 +110,19 @@ async def image_file(request: Request, services: With, image: Identity) -> Respo
     responses=_declared("image/jpeg"),
 )
 async def image_preview(
-    request: Request, services: With, image: Identity, side: Annotated[int, Query(ge=16, le=4096)] = 1600
+    request: Request,
+    services: With,
+    image: Identity,
+    side: Annotated[int, Query(ge=16, le=4096)] = 1600,
+    digest: Wanted = None,
 ) -> Response:
     """A JPEG of the upright picture, its longer side at most ``side`` pixels."""
-    document = await services.work(lambda: services.store.state().image(image))
-    headers = _lasting(f"{document.digest}-{side}")
+    document = await _document(services, image, digest)
+    headers = _lasting(f"{document.digest}-{side}", forever=digest is not None)
     if _is_known(request, headers):
         return Response(status_code=304, headers=headers)
-    content = await services.transfer(services.pictures.preview, document.digest, side)
+    with _naming(document):
+        content = await services.transfer(services.pictures.preview, document.digest, side)
     return Response(content, headers=headers, media_type="image/jpeg")
 
 
@@ -135,6 +148,23 @@ async def heat(request: Request, services: With, digest: Digest) -> Response:
     return await _png(request, services, digest, lambda: services.store.heat_png(digest))
 
 
+async def _document(services: Services, image: str, digest: str | None) -> ImageDocument:
+    """A picture; raises ``NotFoundError`` where its file is not the one that is wanted."""
+    document = await services.work(lambda: services.store.state().image(image))
+    if digest not in (None, document.digest):
+        raise NotFoundError(f"{image} is another picture here; ask for the state again.")
+    return document
+
+
+@contextmanager
+def _naming(document: ImageDocument) -> Iterator[None]:
+    """Puts the picture's name before what is said of its file."""
+    try:
+        yield
+    except NotFoundError as error:
+        raise NotFoundError(f"{document.name}: {error}") from None
+
+
 async def _png(request: Request, services: Services, digest: str, draw: Callable[[], bytes]) -> Response:
     headers = _lasting(digest)
     if _is_known(request, headers):
@@ -142,9 +172,9 @@ async def _png(request: Request, services: Services, digest: str, draw: Callable
     return Response(await services.work(draw), headers=headers, media_type="image/png")
 
 
-def _lasting(tag: str) -> dict[str, str]:
-    """Headers of what never changes under its address."""
-    return {"Cache-Control": _FOREVER, "ETag": f'"{tag}"'}
+def _lasting(tag: str, *, forever: bool = True) -> dict[str, str]:
+    """Headers of what never changes; ``forever`` where its address says which it is."""
+    return {"Cache-Control": _FOREVER if forever else _CHECKED, "ETag": f'"{tag}"'}
 
 
 def _is_known(request: Request, headers: dict[str, str]) -> bool:

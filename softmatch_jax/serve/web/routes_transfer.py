@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import IO, Annotated, Any, Literal
 
 import anyio
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from softmatch_jax.serve.project.errors import NotFoundError
+from softmatch_jax.serve.project.failing import writing
 from softmatch_jax.serve.web.bodies import in_pieces, raw_only
 from softmatch_jax.serve.web.schemas import ImportReply, WarningsReply
-from softmatch_jax.serve.web.services import With
+from softmatch_jax.serve.web.services import With, check_writable
 from softmatch_jax.serve.web.zipping import ZipStream
 
 router = APIRouter(tags=["transfer"])
@@ -86,8 +88,8 @@ async def import_masks(
     from softmatch_jax.serve.project.importing import import_project
 
     chosen = None if format is None else _format(format)
-    folder = services.config.project
-    file = await services.work(lambda: tempfile.TemporaryFile(dir=folder))  # noqa: SIM115  (closed below)
+    check_writable(services)
+    file = await services.work(_temporary, services.config.project)
     try:
         await in_pieces(request, services, file.write)
 
@@ -100,6 +102,12 @@ async def import_masks(
         with anyio.CancelScope(shield=True):
             await services.work(file.close)
     return ImportReply(pictures=report.pictures, masks=report.masks, warnings=list(report.warnings))
+
+
+def _temporary(folder: Path) -> IO[bytes]:
+    """A file without a name beside the project, so that nothing of it outlives the process."""
+    with writing(folder):
+        return tempfile.TemporaryFile(dir=folder)
 
 
 def _format(name: str) -> Any:

@@ -83,7 +83,7 @@ class Guard:
             return
         headers = Headers(scope=scope)
         self._check_host(headers)
-        if scope["method"] not in SAFE_METHODS:
+        if scope["method"] not in SAFE_METHODS or scope["path"] not in (PAGE, *OPEN_PATHS):
             check_origin(headers)
         if scope["path"] not in OPEN_PATHS:
             self._check_client(scope, headers)
@@ -102,11 +102,13 @@ class Guard:
 
     def _check_client(self, scope: Scope, headers: Headers) -> None:
         known = same_token(given_token(headers), self._token)
-        free = known or scope["path"] == PAGE
-        wait = self._rates.take(client_of(scope), 1.0 if free else _WRONG_TOKEN_COST)
+        page = scope["path"] == PAGE
+        # The page checks a token in its address itself, which could be a guess as well.
+        guess = not known and not (page and b"token" not in scope["query_string"])
+        wait = self._rates.take(client_of(scope), _WRONG_TOKEN_COST if guess else 1.0)
         if wait > 0:
             raise Problem(429, "Too many requests; slow down.", retry_after(wait))
-        if not free:
+        if not (known or page):
             raise Problem(
                 401,
                 "The token is missing or wrong; open the address that the server printed when it started.",
@@ -128,13 +130,13 @@ def host_name(host: str) -> str:
 
 
 def check_origin(headers: Headers) -> None:
-    """Refuses a change that another site's page asks for.
+    """Refuses what another site's page asks for: it has no token, but could use up what a client may ask.
 
     Raises:
         Problem: 403 where the browser says that the request comes from another origin.
     """
     refusal = Problem(
-        403, "The request comes from another site's page; changes are taken from this page alone."
+        403, "The request comes from another site's page; this server answers its own page alone."
     )
     if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
         raise refusal

@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 from softmatch_jax.serve.conductor import Conductor
 from softmatch_jax.serve.config import ServeConfig
 from softmatch_jax.serve.live import LiveDocuments
+from softmatch_jax.serve.project.errors import ReadOnlyError
 from softmatch_jax.serve.web.encoding import StateEncoder
 from softmatch_jax.serve.web.events import EventHub
 from softmatch_jax.serve.web.metrics import Metrics
@@ -55,6 +56,12 @@ class Services:
     async def transfer(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs a call that may take minutes, so that it takes no place of the short ones."""
         return await anyio.to_thread.run_sync(partial(call, *args, **kwargs), limiter=self.transfers)
+
+
+def check_writable(services: Services) -> None:
+    """Raises ``ReadOnlyError`` where nothing may be changed, before any of a body reaches the disk."""
+    if services.config.read_only:
+        raise ReadOnlyError("The project was opened for reading alone; nothing can be changed or matched.")
 
 
 def services_of(request: Request) -> Services:

@@ -72,7 +72,9 @@ class ZipStream:
             sink.flush()
             self._put(None)
         except _ClientGone:
-            return
+            # A thread may still wait for a piece, and would do so beyond the end of the server.
+            with contextlib.suppress(queue.Full):
+                self._pieces.put_nowait(None)
         except Exception as error:
             with contextlib.suppress(_ClientGone):
                 self._put(error)

@@ -69,6 +69,13 @@ def drop(page: Any, files: dict[str, bytes]) -> None:
     page.dispatch_event("#stage", "drop", {"dataTransfer": transfer})
 
 
+def show(page: Any, name: str) -> None:
+    """Puts a picture on view."""
+    page.locator(f".thumb:has-text('{name}')").click()
+    page.locator(f"#picture-name >> text={name}").wait_for()
+    page.wait_for_timeout(300)
+
+
 def add_class(page: Any, name: str) -> None:
     page.keyboard.press("c")
     page.keyboard.type(name)

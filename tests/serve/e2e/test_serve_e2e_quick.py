@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from page_scenes import Disc, add_class, drop, picture
+from guide_pages import GUIDE, LARGEST, keys_in_guide, keys_table
+from page_scenes import Disc, add_class, drop, picture, saved
 
 PAGE = Path(__file__).parents[3] / "softmatch_jax" / "serve" / "page"
 
@@ -48,6 +50,96 @@ def test_page_opens_takes_pictures_and_undoes(open_page: Callable[..., Any], ser
     page.get_by_role("dialog").wait_for(state="detached")
     page.keyboard.press("b")
     assert page.get_by_role("button", name="Brush: add to the mask").get_attribute("aria-pressed") == "true"
+
+
+def test_project_and_classes_are_edited_and_the_record_says_so(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    page.get_by_role("button", name="Settings of the project").click()
+    page.get_by_label("Name", exact=True).fill("Orchard")
+    page.get_by_label("Seed").fill("7")
+    page.keyboard.press("Enter")
+    page.get_by_role("dialog").wait_for(state="detached")
+    drop(page, {"plot.png": picture([Disc(200, 200, 60)], 1)})
+    page.locator(".thumb").wait_for()
+    for name in ("tomato", "leaf", "stone"):
+        add_class(page, name)
+    assert page.locator(".phrase").is_hidden(), "no model here knows words"
+
+    def classes() -> list[str]:
+        saved(page)
+        page.wait_for_timeout(150)
+        return page.locator(".class-name").all_inner_texts()
+
+    page.keyboard.press("Alt+ArrowUp")
+    assert classes() == ["tomato", "stone", "leaf"]
+    page.get_by_role("button", name="Edit class leaf").click()
+    page.get_by_role("button", name="Move up").click()
+    page.get_by_role("button", name="Move up").click()
+    page.keyboard.press("Escape")
+    assert classes() == ["leaf", "tomato", "stone"]
+    page.keyboard.press("1")
+    page.locator("[aria-checked=true] >> text=leaf").wait_for()
+    page.keyboard.press("Control+z")
+    assert classes() == ["tomato", "leaf", "stone"]
+    page.keyboard.press("Control+z")
+    assert classes() == ["tomato", "stone", "leaf"]
+
+    page.keyboard.press("y")
+    page.locator(".history-row").nth(8).wait_for()
+    assert page.locator(".history-words").all_inner_texts() == [
+        *["Class moved"] * 3,
+        *[f'New class "{name}"' for name in ("stone", "leaf", "tomato")],
+        "Picture added",
+        "Project changed: name Orchard, seed 7",
+        "Project made",
+    ]
+    undone = page.locator(".history-row[data-undone=true]")
+    assert undone.count() == 2
+    assert "undone" in undone.nth(0).inner_text()
+    page.locator("button.history-place >> text=plot.png").click()
+    page.get_by_role("dialog").wait_for(state="detached")
+    page.keyboard.press("Control+Shift+z")
+    assert classes() == ["tomato", "leaf", "stone"]
+    assert page.locator("#project-name").input_value() == "Orchard"
+    assert keys_table(page) == keys_in_guide(), "the guide has the keys of the page"
+
+
+def test_order_of_classes_changes_one_place_at_a_time(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    wrong = page.evaluate(
+        """async () => {
+            const { moved } = await import("/page/ordering.js");
+            const number = one => Number(one.id.slice(1));
+            const asPage = (a, b) => a.order - b.order || number(a) - number(b);
+            const asServer = (a, b) => a.order - b.order || (a.id < b.id ? -1 : 1);
+            let seed = 1;
+            const below = most => (seed = (seed * 48271) % 2147483647) % most;
+            const wrong = [];
+            for (let trial = 0; trial < 200; trial += 1) {
+                const count = 1 + below(12);
+                const list = Array.from({ length: count }, (_, i) => ({ id: `c${i + 1}`, order: i + 1 }));
+                for (let step = 0; step < 30; step += 1) {
+                    const [at, by] = [below(count), below(2) ? 1 : -1];
+                    const wanted = list.map(one => one.id);
+                    if (wanted[at + by]) wanted.splice(at + by, 0, ...wanted.splice(at, 1));
+                    for (const change of moved(list, list[at].id, by))
+                        list.find(one => one.id === change.id).order = change.order;
+                    for (const order of [asServer, asPage])
+                        if (list.sort(order).map(one => one.id).join() !== wanted.join()) wrong.push(wanted);
+                }
+            }
+            return wrong;
+        }"""
+    )
+    assert wrong == []
+
+
+def test_guide_has_its_pictures() -> None:
+    named = re.findall(r"\]\((guide/[^)]+)\)", GUIDE.read_text())
+    assert len(named) >= 6
+    there = {file.relative_to(GUIDE.parent).as_posix(): file for file in (GUIDE.parent / "guide").iterdir()}
+    assert set(named) == set(there)
+    assert all(file.stat().st_size <= LARGEST for file in there.values())
 
 
 def test_page_is_light() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from page_scenes import FILL, Disc, add_class, drop, picture, pixel, saved, settled, stroke, tint
+from page_scenes import FILL, Disc, add_class, drop, picture, pixel, saved, settled, show, stroke, tint
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,12 +24,6 @@ SCENES = {
     "plot_3.png": [Disc(200, 300, 58), Disc(470, 220, 60)],
     "plot_4.png": [Disc(330, 220, 66)],
 }
-
-
-def show(page: Any, name: str) -> None:
-    page.locator(f".thumb:has-text('{name}')").click()
-    page.locator(f"#picture-name >> text={name}").wait_for()
-    page.wait_for_timeout(300)
 
 
 def covered(page: Any, disc: Disc) -> bool:
