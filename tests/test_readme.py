@@ -69,7 +69,8 @@ def test_commands_exist(capsys):
     from softmatch_jax.cli.main import main
 
     text = README.read_text()
-    commands = "segment", "evaluate", "data prepare coco20i", "train sam", "train prosam", "study noise"
+    commands = ["segment", "evaluate", "data prepare coco20i", "train sam", "train prosam", "study noise"]
+    commands += ["serve", "export"]
     for words in map(str.split, commands):
         with contextlib.suppress(SystemExit):
             main([*words, "--help"])

@@ -36,8 +36,8 @@ def test_an_unknown_command(command):
     code, out, err = command("segmet")
     assert (code, out) == (2, "")
     assert err == (
-        "softmatch: error: 'segmet' is not a command; expected compare, data, demo, evaluate, merge, models, "
-        "segment, study or train (see softmatch --help).\n"
+        "softmatch: error: 'segmet' is not a command; expected compare, data, demo, evaluate, export, merge, "
+        "models, segment, serve, study or train (see softmatch --help).\n"
     )
 
 

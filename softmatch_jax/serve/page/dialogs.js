@@ -24,6 +24,15 @@ function open(title, ...content) {
 const field = (label, control, hint) =>
   el("label", { class: "field" }, el("span", {}, label), control, hint ? el("small", {}, hint) : null);
 
+/** Has Enter in a field press a button, and nothing else: closing hands the focus back meanwhile. */
+function pressOnEnter(input, button) {
+  input.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    button.click();
+  });
+}
+
 export class Dialogs {
   constructor({ replica, session, actions, toast, history }) {
     Object.assign(this, { replica, session, actions, toast, history });
@@ -81,8 +90,7 @@ export class Dialogs {
       if (Object.keys(fields).length) this.actions.editProject(fields);
       dialog.close();
     });
-    for (const input of [name, seed])
-      input.addEventListener("keydown", (event) => event.key === "Enter" && save.click());
+    for (const input of [name, seed]) pressOnEnter(input, save);
     name.select();
   }
 
@@ -121,7 +129,7 @@ export class Dialogs {
       if (Object.keys(fields).length) this.actions.editClass(id, fields);
       dialog.close();
     });
-    name.addEventListener("keydown", (event) => event.key === "Enter" && save.click());
+    pressOnEnter(name, save);
     drop.addEventListener("click", () => {
       this.actions.deleteClass(id);
       dialog.close();

@@ -33,10 +33,10 @@ async function walk(entry, files) {
 
 const isArchive = ({ name }) => /\.zip$/i.test(name);
 
-/** A file that was moved or changed since cannot be sent, which looks as if the server were away. */
-async function checkReadable(file) {
+/** The bytes of a file. Were they read while they are sent, one that is gone would look like a server away. */
+async function bytesOf(file) {
   try {
-    await file.slice(0, 1).arrayBuffer();
+    return new Blob([await file.arrayBuffer()], { type: file.type });
   } catch {
     throw new Error("It cannot be read: it was moved or changed, or you may not read it. Drop it again.");
   }
@@ -100,12 +100,9 @@ export class Upload {
     // Some systems allow line breaks in names; the server and the list do not.
     const name = one.name.replace(/[\x00-\x1f\x7f]/g, "_").slice(-200);
     const query = new URLSearchParams({ name, id: one.id });
-    const send = async () => {
-      await checkReadable(one.file);
-      return postFile(`/api/images?${query}`, one.file);
-    };
     try {
-      const answer = await patiently(send, 1000);
+      const bytes = await bytesOf(one.file);
+      const answer = await patiently(() => postFile(`/api/images?${query}`, bytes), 1000);
       if (answer.changes) this.replica.apply(answer, false);
       one.state = "added";
       if (!this.files.some((other) => other.first)) {

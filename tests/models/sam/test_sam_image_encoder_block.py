@@ -73,7 +73,9 @@ def test_attention_is_that_of_a_loop(window, size):
     np.testing.assert_allclose(attention(x), attention_by_loops(attention, np.asarray(x)), atol=5e-6)
 
 
-@pytest.mark.parametrize("tile", mostly_slow([(1, 8), (2, 10), (16, 100)], (2, 10)))
+@pytest.mark.parametrize(
+    "tile", [(2, 10), *(pytest.param(tile, marks=pytest.mark.slow) for tile in [(1, 8), (16, 100)])]
+)
 def test_tiles_change_nothing(tile, monkeypatch, optimised):
     """Tiles of queries that divide the grid and others; of one head and of some."""
     attention, x = block_of().attn, grid_of(6, 5)

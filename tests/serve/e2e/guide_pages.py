@@ -16,10 +16,14 @@ GUIDE = Path(__file__).parents[3] / "docs" / "guide.md"
 LARGEST = 120_000
 """Bytes of the largest screenshot."""
 FOLDER = os.environ.get("SOFTMATCH_SCREENSHOTS")
-_KEYS = re.compile(r"(?<=<!-- keys: written by the tests from keys\.js -->\n).*(?=<!-- end of keys -->)", re.DOTALL)
+_KEYS = re.compile(
+    r"(?<=<!-- keys: written by the tests from keys\.js -->\n).*(?=<!-- end of keys -->)", re.DOTALL
+)
 
 
-def cut(photograph: np.ndarray, corners: Mapping[str, tuple[int, int, int, int]], scale: int) -> dict[str, bytes]:
+def cut(
+    photograph: np.ndarray, corners: Mapping[str, tuple[int, int, int, int]], scale: int
+) -> dict[str, bytes]:
     """Parts of a photograph as PNG files, enlarged; ``corners`` are ``(x0, y0, x1, y1)`` by name."""
     files = {}
     for name, (x0, y0, x1, y1) in corners.items():

@@ -1,7 +1,7 @@
 """Makes the pictures of the guide, and checks that what they show is there.
 
-``SOFTMATCH_SCREENSHOTS=docs/guide python -m pytest -m slow tests/serve/e2e/test_serve_e2e_guide.py`` makes them
-and the table of keys anew.
+``SOFTMATCH_SCREENSHOTS=docs/guide python -m pytest -m slow tests/serve/e2e/test_serve_e2e_guide.py`` makes
+them and the table of keys anew.
 """
 
 from __future__ import annotations
@@ -84,3 +84,76 @@ def test_guide_finds_coins(open_page: Callable[..., Any], server: Any) -> None:
     page.wait_for_timeout(400)
     keep(page, "match-map")
     page.keyboard.press("h")
+
+    left, middle, low = (within("tray_5.png", coin) for coin in COINS["tray_5.png"])
+    stroke(page, [(low[0] - 50, low[1] - 20), (low[0] + 50, low[1] + 20)], button="right")
+    settled(page)
+    assert found(page, [left, middle, low]) == [True, True, False], (
+        "one coin is no longer meant, the others are"
+    )
+    page.keyboard.press("b")
+    spot = (low[0] + 150, low[1] - 60)
+    stroke(page, [spot, (spot[0] + 40, spot[1] + 30)])
+    settled(page)
+    assert found(page, [spot]) == [True]
+    page.get_by_text("Painted").wait_for()
+    keep(page, "correct")
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+z")
+    page.keyboard.press("s")
+    settled(page)
+    assert found(page, [left, middle, low]) == right["tray_5.png"], "as it was found"
+
+    page.keyboard.press("p")
+    page.locator(".reference-file >> text=tray_5.png").wait_for()
+    settled(page)
+    for name in COINS:
+        show(page, name)
+        page.keyboard.press("a")
+        page.locator(f".thumb[data-status=accepted]:has-text('{name}')").wait_for()
+    page.keyboard.press("Control+z")
+    page.locator(".thumb[data-status=open]").wait_for()
+    page.keyboard.press("y")
+    words = page.locator(".history-words")
+    page.get_by_text("Made a reference").wait_for()
+    assert sum("Accepted" in one for one in words.all_inner_texts()) == len(COINS)
+    assert "Accepted" in page.locator(".history-row[data-undone=true]").first.inner_text()
+    keep(page, "history")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+Shift+z")
+    page.locator(".thumb[data-status=accepted]").nth(len(COINS) - 1).wait_for()
+    page.keyboard.press("Control+e")
+    page.locator("select[name=format]").select_option("yolo")
+    page.locator(".losses .note.warn").wait_for()
+    page.get_by_text("6 of 6 pictures are accepted.").wait_for()
+    keep(page, "export")
+    page.keyboard.press("Escape")
+    write_keys(keys_table(page))
+    assert keys_table(page) == keys_in_guide()
+
+
+def test_guide_tells_two_classes_of_tissue_apart(open_page: Callable[..., Any], server: Any) -> None:
+    server.warm()
+    page = open_page(color_scheme="dark")
+    page.locator("#project-name").fill("Sections")
+    page.locator("#project-name").blur()
+    drop(page, cut(np.asarray(skimage_data.immunohistochemistry()), TISSUE, 3))
+    page.locator(".thumb").nth(len(TISSUE) - 1).wait_for()
+    page.locator("#upload").wait_for(state="hidden")
+    show(page, "section_1.png")
+    add_class(page, "gland")
+    stroke(page, [(400, 150), (480, 330), (500, 600)])
+    settled(page)
+    add_class(page, "stroma")
+    stroke(page, [(650, 200), (690, 420), (640, 640)])
+    settled(page)
+    show(page, "section_4.png")
+    settled(page)
+    gland, stroma = [(110, 420), (250, 540), (190, 300)], [(480, 300), (40, 200), (560, 180)]
+    page.keyboard.press("2")
+    assert np.mean(found(page, stroma)) > 0.5
+    assert np.mean(found(page, gland)) < 0.5
+    page.keyboard.press("1")
+    assert np.mean(found(page, gland)) > 0.5
+    assert np.mean(found(page, stroma)) < 0.5
+    keep(page, "classes")

@@ -13,6 +13,32 @@ from page_scenes import Disc, add_class, drop, picture, saved
 PAGE = Path(__file__).parents[3] / "softmatch_jax" / "serve" / "page"
 
 
+ORDERS = """async () => {
+    const { moved } = await import("/page/ordering.js");
+    const number = one => Number(one.id.slice(1));
+    const asPage = (a, b) => a.order - b.order || number(a) - number(b);
+    const asServer = (a, b) => a.order - b.order || (a.id < b.id ? -1 : 1);
+    let seed = 1;
+    const below = most => (seed = (seed * 48271) % 2147483647) % most;
+    const wrong = [];
+    for (let trial = 0; trial < 200; trial += 1) {
+        const count = 1 + below(12);
+        const list = Array.from({ length: count }, (_, i) => ({ id: `c${i + 1}`, order: i + 1 }));
+        for (let step = 0; step < 30; step += 1) {
+            const [at, by] = [below(count), below(2) ? 1 : -1];
+            const wanted = list.map(one => one.id);
+            if (wanted[at + by]) wanted.splice(at + by, 0, ...wanted.splice(at, 1));
+            for (const change of moved(list, list[at].id, by))
+                list.find(one => one.id === change.id).order = change.order;
+            for (const order of [asServer, asPage])
+                if (list.sort(order).map(one => one.id).join() !== wanted.join()) wrong.push(wanted);
+        }
+    }
+    return wrong;
+}"""
+"""Moves classes about, and gives the orders that page or server would then see wrong."""
+
+
 def test_page_opens_takes_pictures_and_undoes(open_page: Callable[..., Any], server: Any) -> None:
     page = open_page()
     assert "token" not in page.url
@@ -61,6 +87,7 @@ def test_project_and_classes_are_edited_and_the_record_says_so(open_page: Callab
     page.get_by_role("dialog").wait_for(state="detached")
     drop(page, {"plot.png": picture([Disc(200, 200, 60)], 1)})
     page.locator(".thumb").wait_for()
+    assert page.evaluate(ORDERS) == []
     for name in ("tomato", "leaf", "stone"):
         add_class(page, name)
     assert page.locator(".phrase").is_hidden(), "no model here knows words"
@@ -102,36 +129,6 @@ def test_project_and_classes_are_edited_and_the_record_says_so(open_page: Callab
     assert classes() == ["tomato", "leaf", "stone"]
     assert page.locator("#project-name").input_value() == "Orchard"
     assert keys_table(page) == keys_in_guide(), "the guide has the keys of the page"
-
-
-def test_order_of_classes_changes_one_place_at_a_time(open_page: Callable[..., Any]) -> None:
-    page = open_page()
-    wrong = page.evaluate(
-        """async () => {
-            const { moved } = await import("/page/ordering.js");
-            const number = one => Number(one.id.slice(1));
-            const asPage = (a, b) => a.order - b.order || number(a) - number(b);
-            const asServer = (a, b) => a.order - b.order || (a.id < b.id ? -1 : 1);
-            let seed = 1;
-            const below = most => (seed = (seed * 48271) % 2147483647) % most;
-            const wrong = [];
-            for (let trial = 0; trial < 200; trial += 1) {
-                const count = 1 + below(12);
-                const list = Array.from({ length: count }, (_, i) => ({ id: `c${i + 1}`, order: i + 1 }));
-                for (let step = 0; step < 30; step += 1) {
-                    const [at, by] = [below(count), below(2) ? 1 : -1];
-                    const wanted = list.map(one => one.id);
-                    if (wanted[at + by]) wanted.splice(at + by, 0, ...wanted.splice(at, 1));
-                    for (const change of moved(list, list[at].id, by))
-                        list.find(one => one.id === change.id).order = change.order;
-                    for (const order of [asServer, asPage])
-                        if (list.sort(order).map(one => one.id).join() !== wanted.join()) wrong.push(wanted);
-                }
-            }
-            return wrong;
-        }"""
-    )
-    assert wrong == []
 
 
 def test_guide_has_its_pictures() -> None:
