@@ -37,8 +37,8 @@ class LimitsConfig:
     pixels: int = 64_000_000
     import_bytes: int = 2_000_000_000
     json_bytes: int = 8_000_000
-    rate: float = 300.0
-    burst: int = 1200
+    rate: float = 200.0
+    burst: int = 1000
     at_once: int = 128
     receive_s: float = 60.0
     streams: int = 256

@@ -142,7 +142,7 @@ export class History {
       ? el("button", { type: "button", class: "history-place", title: `Show ${where}`, onclick: go }, where)
       : el("span", { class: "history-place", title: where }, where);
     const text = el("span", { class: "history-text" }, el("span", { class: "history-words" }, words), place);
-    const clock = (time) => new Date(time).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+    const clock = (time) => new Date(time).toLocaleTimeString([], { timeStyle: "short", hourCycle: "h23" });
     const mark = undone ? el("span", { class: "history-undone" }, `undone ${clock(undone)}`) : null;
     const time = el("time", { dateTime: at, title: new Date(at).toLocaleString() }, clock(at));
     return el("li", { class: "history-row", data: { undone: String(Boolean(undone)) } }, time, text, mark);
