@@ -29,6 +29,8 @@ bench: $(VENV)/.tested
 	$(BIN)/python bench/promptable.py --generator tiny
 	$(BIN)/python bench/training.py
 	$(BIN)/python bench/prosam.py
+	$(BIN)/python bench/project_store.py
+	$(BIN)/python bench/serve.py
 
 # Executes the notebooks in their small setting.
 notebooks: $(VENV)/.noted

@@ -195,10 +195,10 @@ class Questions:
         return self._open.pop(key)
 
 
-def picture_order(state: State, iid: str) -> tuple[int, str]:
+def picture_order(state: State, iid: str) -> tuple[int, int]:
     """Sorts pictures as the gallery does."""
     document = state.get(f"image/{iid}")
-    return (document.order if isinstance(document, ImageDocument) else 0), iid
+    return (document.order if isinstance(document, ImageDocument) else 0), int(iid[1:])
 
 
 def keys_of(masks: Iterable[tuple[tuple[str, str], str]], found: Mapping[str, str]) -> dict[str, str]:

@@ -133,12 +133,12 @@ def _classes(state: State) -> list[tuple[str, ClassDocument]]:
     classes = (
         (key.partition("/")[2], cast(ClassDocument, entry)) for key, entry in state.of("class").items()
     )
-    return sorted(classes, key=lambda item: (item[1].order, item[0]))
+    return sorted(classes, key=lambda item: (item[1].order, int(item[0][1:])))
 
 
 def _images(state: State) -> list[tuple[str, ImageDocument]]:
     images = ((key.partition("/")[2], cast(ImageDocument, entry)) for key, entry in state.of("image").items())
-    return sorted(images, key=lambda item: (item[1].order, item[0]))
+    return sorted(images, key=lambda item: (item[1].order, int(item[0][1:])))
 
 
 def _choose(state: State, pictures: Pictures, which: Which, losses: Losses) -> list[_Chosen]:

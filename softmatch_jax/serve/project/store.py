@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import PIL.Image
@@ -26,7 +26,7 @@ from softmatch_jax.serve.project.commands import Command
 from softmatch_jax.serve.project.connections import Connections
 from softmatch_jax.serve.project.documents import Digest, Document, ImageDocument, ProjectDocument
 from softmatch_jax.serve.project.errors import ConflictError
-from softmatch_jax.serve.project.history import History
+from softmatch_jax.serve.project.history import History, Stack
 from softmatch_jax.serve.project.journal import Entry, Kind, Step
 from softmatch_jax.serve.project.pictures import StoredPicture
 from softmatch_jax.serve.project.rasters import decode_labels, encode_labels, heat_png, labels_png
@@ -119,16 +119,7 @@ class Store:
         Raises:
             ConflictError: There is none.
         """
-
-        def step() -> Step:
-            done = self._history.done
-            if done is None:
-                raise ConflictError("There is nothing to undo.")
-            before, _ = journal.both_sides(self._connections.main, done.seq)
-            what = {"do": done.do, "of": done.seq}
-            return Step(what=what, changes=before, do=done.do, target=done.seq)
-
-        return self._enter(id, "undo", step)
+        return self._enter(id, "undo", lambda: self._turned(self._history.done, "undo"))
 
     def redo(self, *, id: str) -> Entry:
         """Does again what was undone last, unless something else was done since.
@@ -136,16 +127,15 @@ class Store:
         Raises:
             ConflictError: There is nothing.
         """
+        return self._enter(id, "redo", lambda: self._turned(self._history.undone, "redo"))
 
-        def step() -> Step:
-            undone = self._history.undone
-            if undone is None:
-                raise ConflictError("There is nothing to redo.")
-            _, after = journal.both_sides(self._connections.main, undone.seq)
-            what = {"do": undone.do, "of": undone.seq}
-            return Step(what=what, changes=after, do=undone.do, target=undone.seq)
-
-        return self._enter(id, "redo", step)
+    def _turned(self, done: Stack | None, how: Literal["undo", "redo"]) -> Step:
+        """The step that takes an entry back, or makes it again."""
+        if done is None:
+            raise ConflictError(f"There is nothing to {how}.")
+        before, after = journal.both_sides(self._connections.main, done.seq)
+        what = {"do": done.do, "of": done.seq}
+        return Step(what=what, changes=before if how == "undo" else after, do=done.do, target=done.seq)
 
     def add_image(self, name: str, picture: StoredPicture, *, id: str) -> Entry:
         """Adds a picture whose file is in the project's folder already.
