@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from guide_pages import GUIDE, LARGEST, keys_in_guide, keys_table
 from page_scenes import Disc, add_class, drop, picture, saved
 
@@ -57,7 +58,7 @@ def test_page_opens_takes_pictures_and_undoes(open_page: Callable[..., Any], ser
     add_class(page, "tomato")
     page.keyboard.press("x")
     page.locator(".thumb[data-status=rejected]").wait_for()
-    assert page.locator("#picture-name").inner_text() == "b.png", "rejecting goes on to the next picture"
+    page.locator("#picture-name >> text=b.png").wait_for()  # rejecting goes on to the next picture
     page.keyboard.press("Control+z")
     page.locator(".thumb[data-status=rejected]").wait_for(state="detached")
     page.keyboard.press("Control+Shift+z")
@@ -75,9 +76,10 @@ def test_page_opens_takes_pictures_and_undoes(open_page: Callable[..., Any], ser
     page.keyboard.press("Escape")
     page.get_by_role("dialog").wait_for(state="detached")
     page.keyboard.press("b")
-    assert page.get_by_role("button", name="Brush: add to the mask").get_attribute("aria-pressed") == "true"
+    page.get_by_role("button", name="Brush: add to the mask", pressed=True).wait_for()
 
 
+@pytest.mark.slow
 def test_project_and_classes_are_edited_and_the_record_says_so(open_page: Callable[..., Any]) -> None:
     page = open_page()
     page.get_by_role("button", name="Settings of the project").click()
