@@ -19,9 +19,10 @@ from statistics import median
 
 import numpy as np
 
+from softmatch_jax._types import Labels
 from softmatch_jax.imaging import read_image, read_mask, resize_image, resize_mask, write_image
 from softmatch_jax.serve.engine.local import LocalEngine
-from softmatch_jax.serve.engine.requests import Completion, Example, Examples, Labels, Matching, Picture
+from softmatch_jax.serve.engine.requests import Completion, Example, Examples, Matching, Picture
 from softmatch_jax.serve.engine.service import embedded_service
 from softmatch_jax.serve.project.documents import Scribble
 

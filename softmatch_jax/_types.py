@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, UInt8, UInt16
 
 Image: TypeAlias = UInt8[np.ndarray, "H W 3"]
 """An RGB picture, ``uint8 [H, W, 3]``."""
@@ -19,6 +19,12 @@ Mask: TypeAlias = Bool[np.ndarray, "H W"]
 
 IndexedMask: TypeAlias = UInt8[np.ndarray, "H W"]
 """A class index for every pixel, ``uint8 [H, W]``; 0 is background."""
+
+Labels: TypeAlias = UInt16[np.ndarray, "H W"]
+"""A mask with its objects told apart, ``uint16 [H, W]``: 0 beside them, from 1 on one number for each."""
+
+MOST_OBJECTS = 65_535
+"""Objects that such a mask can tell apart."""
 
 Map: TypeAlias = Float[np.ndarray, "H W"]
 """A real value for every pixel, ``float32 [H, W]``."""

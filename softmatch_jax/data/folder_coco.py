@@ -26,7 +26,8 @@ from softmatch_jax.data.outlines import decode_rle
 from softmatch_jax.imaging import image_size
 
 _KEYS = ("images", "annotations", "categories")
-_HEAD = 1 << 16  # bytes of a file that are looked at to recognise it
+HEAD = 1 << 16
+"""Bytes of a file that are looked at to recognise it."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,14 @@ def looks_like(path: Path, keys: Sequence[str]) -> bool:
     """Whether one of ``keys`` occurs as a key near the beginning of a JSON file."""
     try:
         with path.open("rb") as file:
-            head = file.read(_HEAD)
+            head = file.read(HEAD)
     except OSError:
         return False
+    return shows_keys(head, keys)
+
+
+def shows_keys(head: bytes, keys: Sequence[str]) -> bool:
+    """Whether one of ``keys`` occurs as a key in the beginning of a JSON file."""
     return any(re.search(rb'"%s"\s*:' % key.encode(), head) for key in keys)
 
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from jaxtyping import UInt16
 
 from softmatch_jax._checks import InputError, check_mask
-from softmatch_jax._types import Mask
+from softmatch_jax._types import MOST_OBJECTS, Labels, Mask
 from softmatch_jax.models import MaskGenerator
 from softmatch_jax.pipelines.completing import complete_mask
 from softmatch_jax.pipelines.config import SoftmatcherConfig
@@ -26,11 +25,6 @@ REACH = 1.5
 
 LEAST_REACH = 1 / 8
 """But at least so far, in sizes of the picture's longer side: a click has no size."""
-
-LARGEST_LABEL = 65535
-
-Labels = UInt16[np.ndarray, "H W"]
-"""A mask with its objects told apart: 0 beside them, from 1 on one number for each."""
 
 
 def correct_labels(
@@ -94,8 +88,8 @@ def _added(labels: Labels, grown: Mask, stroke: Mask) -> Labels:
     if not free.any():
         return labels
     number = owner or int(labels.max()) + 1
-    if number > LARGEST_LABEL:
-        raise InputError(f"The mask has {LARGEST_LABEL} objects; expected fewer, so that one can be added.")
+    if number > MOST_OBJECTS:
+        raise InputError(f"The mask has {MOST_OBJECTS} objects; expected fewer, so that one can be added.")
     corrected = labels.copy()
     corrected[free] = number
     return corrected

@@ -24,7 +24,7 @@ from softmatch_jax.pipelines.scoring import (
     map_scores,
 )
 from softmatch_jax.pipelines.segmentation import Instance
-from softmatch_jax.prompting import Prompt
+from softmatch_jax.prompting import Prompt, window_about
 
 PART = 0.2
 """Least size of a part that is an object of its own, in sizes of its group's largest part."""
@@ -177,16 +177,10 @@ def split_instances(
     Returns:
         Labels ``int32 [H, W]``, 0 where there is no instance, and the instances.
     """
-    window = _about(mask)
-    pieces = np.zeros(mask.shape, np.int32)
-    pieces[window] = cv2.connectedComponents(mask[window].astype(np.uint8), connectivity=8)[1]
+    window, pieces = window_about(mask), np.zeros(mask.shape, np.int32)
+    if mask[window].size:
+        pieces[window] = cv2.connectedComponents(mask[window].astype(np.uint8), connectivity=8)[1]
     return measure_instances(pieces, probability, min_area=min_area)
-
-
-def _about(pixels: np.ndarray) -> tuple[slice, slice]:
-    """The rows and columns that pixels other than zero lie in; the first pixel's where there are none."""
-    x, y, width, height = cv2.boundingRect((pixels != 0).astype(np.uint8))
-    return slice(y, y + max(height, 1)), slice(x, x + max(width, 1))
 
 
 def split_groups(pieces: Int32[np.ndarray, "H W"]) -> Int32[np.ndarray, "H W"]:
@@ -223,8 +217,10 @@ def measure_instances(
         probability: ``[H, W]``, averaged over each piece for its score.
         min_area: Pieces smaller than this fraction of the picture are dropped.
     """
-    rows, columns = about = _about(pieces)
-    inner = pieces[about]
+    rows, columns = about = window_about(pieces)
+    labels, inner = np.zeros(pieces.shape, np.int32), pieces[about]
+    if not inner.size:
+        return labels, ()
     windows = scipy.ndimage.find_objects(inner)
     least = max(min_area * pieces.size, 1)
     found = []
@@ -240,7 +236,6 @@ def measure_instances(
     names = np.zeros(len(windows) + 1, np.int32)
     for rank, (_, piece) in enumerate(found, start=1):
         names[piece] = rank
-    labels = np.zeros(pieces.shape, np.int32)
     labels[about] = names[inner]
     return labels, tuple(instance for instance, _ in found)
 

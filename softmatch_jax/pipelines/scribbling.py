@@ -16,7 +16,7 @@ from softmatch_jax._types import Mask
 from softmatch_jax.models import MaskGenerator, Proposals
 from softmatch_jax.pipelines.config import CompletionConfig
 from softmatch_jax.pipelines.reference import Encoded
-from softmatch_jax.prompting import Prompt, Seeds, bounding_box, point_radius
+from softmatch_jax.prompting import Prompt, Seeds, bounding_box, point_radius, window_about
 
 GOOD_ENOUGH = 0.98
 """Agreement with the strokes at which nothing is left to correct: their rims end within a cell."""
@@ -111,12 +111,12 @@ def spread_points(pixels: Mask, count: int, *, apart: float = 1.0) -> XY:
         apart: Pixels nearer than this to a point get none of their own.
     """
     # Strokes are small in large pictures, so only the box about them is looked at.
-    x0, y0, width, height = cv2.boundingRect(pixels.astype(np.uint8))
-    rows, columns = np.nonzero(pixels[y0 : y0 + height, x0 : x0 + width])
+    window = window_about(pixels)
+    rows, columns = np.nonzero(pixels[window])
     if not len(rows):
         return np.zeros((0, 2), np.float32)
     step = -(-len(rows) // CANDIDATES)
-    rows, columns = y0 + rows[::step], x0 + columns[::step]
+    rows, columns = window[0].start + rows[::step], window[1].start + columns[::step]
     depths = cv2.distanceTransform(np.pad(pixels, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
     depth, xy = depths[rows, columns], np.stack([columns + 0.5, rows + 0.5], axis=1)
     chosen = [int(np.argmax(depth))]

@@ -19,7 +19,13 @@ from softmatch_jax.prompting.grid import PatchGrid
 from softmatch_jax.prompting.painting import infer_colours, split_painting
 from softmatch_jax.prompting.pooling import pool_mask, unpool_map
 from softmatch_jax.prompting.prompts import Prompt, prompts_from_clusters, prompts_from_points
-from softmatch_jax.prompting.rasterise import bounding_box, draw_disc, draw_polyline, fill_box
+from softmatch_jax.prompting.rasterise import (
+    bounding_box,
+    draw_disc,
+    draw_polyline,
+    fill_box,
+    window_about,
+)
 from softmatch_jax.prompting.sampling import SampledPoints, sample_multinomial, sample_top_k
 from softmatch_jax.prompting.seeding import Seeds, point_radius, seeds
 
@@ -51,4 +57,5 @@ __all__ = [
     "seeds",
     "split_painting",
     "unpool_map",
+    "window_about",
 ]

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from softmatch_jax._checks import check_mask, check_shape
 from softmatch_jax._types import Map, Mask
 from softmatch_jax.prompting.grid import PatchGrid
+from softmatch_jax.prompting.rasterise import window_about
 
 
 def pool_mask(mask: Mask, grid: PatchGrid) -> Float[np.ndarray, "rows columns"]:
@@ -36,7 +37,7 @@ def pool_mask(mask: Mask, grid: PatchGrid) -> Float[np.ndarray, "rows columns"]:
     """
     check_mask("mask", mask, grid.image_size)
     # What is not there weighs nothing, and most masks are small.
-    y, x = (_span(np.any(mask, axis=axis, keepdims=True).ravel()) for axis in (1, 0))
+    y, x = window_about(mask)
     rows, columns = _overlaps(grid, 0)[:, y], _overlaps(grid, 1)[:, x]
     return np.clip(rows @ mask[y, x].astype(np.float32) @ columns.T, 0.0, 1.0)
 
@@ -61,12 +62,6 @@ def unpool_map(values: ArrayLike, grid: PatchGrid) -> Map:
     rows, columns = grid.valid_slices()
     valid = np.asarray(values, dtype=np.float32)[rows, columns]
     return _hats(grid, 0) @ valid @ _hats(grid, 1).T
-
-
-def _span(there: np.ndarray) -> slice:
-    """From the first that is true to the last."""
-    places = np.flatnonzero(there)
-    return slice(places[0], places[-1] + 1) if len(places) else slice(0, 0)
 
 
 @lru_cache(maxsize=64)

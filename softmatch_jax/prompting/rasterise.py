@@ -95,10 +95,17 @@ def fill_box(box: tuple[float, float, float, float], size: Size) -> Mask:
     return mask
 
 
+def window_about(pixels: np.ndarray) -> Window:
+    """The rows and columns in which an array ``[H, W]`` is not zero; both empty where it is zero all over."""
+    lines = (np.flatnonzero(pixels.any(axis=axis)) for axis in (1, 0))
+    rows, columns = (slice(int(n[0]), int(n[-1]) + 1) if len(n) else slice(0, 0) for n in lines)
+    return rows, columns
+
+
 def bounding_box(mask: Mask) -> tuple[float, float, float, float]:
     """The box ``(x0, y0, x1, y1)`` about a mask's true pixels, of which there must be one."""
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    return (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+    rows, columns = window_about(mask)
+    return (float(columns.start), float(rows.start), float(columns.stop), float(rows.stop))
 
 
 def check_size(size: Size) -> None:

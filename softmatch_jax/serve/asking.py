@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from softmatch_jax._types import Labels
 from softmatch_jax.serve.engine.requests import (
     Completed,
     Completion,
     Example,
     Examples,
-    Labels,
     Matched,
     MatchedClass,
     Matching,

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from scenes import GREEN, RED, scene
 
 from softmatch_jax import InputError, SoftmatcherConfig
+from softmatch_jax._types import MOST_OBJECTS
 from softmatch_jax.evaluation import intersection_over_union
 from softmatch_jax.models import DenseDescriptor, DescriptorConfig, GrabCut
-from softmatch_jax.pipelines.correcting import LARGEST_LABEL, LEAST_REACH, REACH, correct_labels
+from softmatch_jax.pipelines.correcting import LEAST_REACH, REACH, correct_labels
 from softmatch_jax.pipelines.reference import Encoded
 from softmatch_jax.prompting import Seeds, draw_polyline, fill_box
 
@@ -167,6 +168,6 @@ def test_what_cannot_be_corrected_is_said():
     with pytest.raises(InputError, match="8x5 pixels"):
         correct(np.zeros((5, 8)), NOTHING)
     full = np.zeros(SIZE)
-    full[0, 0] = LARGEST_LABEL
+    full[0, 0] = MOST_OBJECTS
     with pytest.raises(InputError, match="65535 objects"):
         correct(full, line(90, 60, 100, 60))

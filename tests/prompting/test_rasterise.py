@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from softmatch_jax._checks import InputError
-from softmatch_jax.prompting import draw_disc, draw_polyline, fill_box
+from softmatch_jax.prompting import bounding_box, draw_disc, draw_polyline, fill_box, window_about
 
 SIZE = (40, 150)
 # Quarters of a pixel are exact in binary, so oracle and implementation agree on the boundary too.
@@ -88,3 +88,17 @@ def test_bad_input():
         draw_polyline([(np.nan, 0)], 1, SIZE)
     with pytest.raises(InputError, match="NaN"):
         fill_box((0, 0, np.nan, 1), SIZE)
+
+
+@given(seed=st.integers(0, 2**32 - 1), share=st.sampled_from([0.0, 0.01, 0.3]))
+def test_a_window_holds_all_that_is_not_zero_and_touches_it_on_each_side(seed, share):
+    rng = np.random.default_rng(seed)
+    pixels = np.where(rng.random((9, 14)) < share, rng.integers(1, 5, (9, 14)), 0)
+    rows, columns = window = window_about(pixels)
+    assert np.count_nonzero(pixels[window]) == np.count_nonzero(pixels)
+    if not pixels.any():
+        assert pixels[window].size == 0
+        return
+    for rim in (pixels[window][0], pixels[window][-1], pixels[window][:, 0], pixels[window][:, -1]):
+        assert rim.any()
+    assert bounding_box(pixels > 0) == (columns.start, rows.start, columns.stop, rows.stop)

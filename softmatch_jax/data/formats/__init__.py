@@ -13,7 +13,6 @@ from softmatch_jax.data.formats.labelled import (
     LabelledClass,
     LabelledPicture,
     LabelledSet,
-    Labels,
     Losses,
     Written,
 )
@@ -56,7 +55,6 @@ __all__ = [
     "LabelledClass",
     "LabelledPicture",
     "LabelledSet",
-    "Labels",
     "Limits",
     "Losses",
     "Sink",

@@ -11,16 +11,14 @@ import PIL.Image
 from scipy import ndimage
 
 from softmatch_jax._checks import InputError
-from softmatch_jax._types import IndexedMask, Size
+from softmatch_jax._types import MOST_OBJECTS, IndexedMask, Labels, Size
 from softmatch_jax.data.folder_names import read_name_list
 from softmatch_jax.data.formats.format import Writing
 from softmatch_jax.data.formats.labelled import (
-    MOST_OBJECTS,
     ExportOptions,
     LabelledClass,
     LabelledPicture,
     LabelledSet,
-    Labels,
     Losses,
     Written,
     check_classes,

@@ -6,21 +6,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import UInt16
 
 from softmatch_jax._checks import InputError
-from softmatch_jax._types import Size
-
-Labels: TypeAlias = UInt16[np.ndarray, "H W"]
-"""A mask with its objects told apart: 0 beside them, from 1 on one number for each."""
+from softmatch_jax._types import Labels, Size
 
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")  # what JSON, XML or a line cannot hold
-
-MOST_OBJECTS = 65_535
-"""Of one class in one picture: the highest number of :data:`Labels`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,10 @@ from jaxtyping import Int
 from scipy import ndimage
 
 from softmatch_jax._checks import InputError
-from softmatch_jax._types import Mask, Size
-from softmatch_jax.data.formats.labelled import MOST_OBJECTS, Labels, Losses
+from softmatch_jax._types import MOST_OBJECTS, Labels, Mask, Size
+from softmatch_jax.data.formats.labelled import Losses
 from softmatch_jax.imaging import DEFAULT_MAX_PIXELS
+from softmatch_jax.prompting import window_about
 
 OVERLAPPED = (
     "{count} pixels of objects of one class lie under another of it and are lost: one object a pixel."
@@ -68,11 +69,10 @@ def regions(labels: Labels) -> Iterator[tuple[int, Region]]:
 
 def cropped(mask: Mask) -> Region | None:
     """The object that is ``mask``, ``bool [H, W]``; None where that is empty."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
+    window = window_about(mask)
+    if not mask[window].size:
         return None
-    window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return Region(int(rows[0]), int(columns[0]), mask[window].copy())
+    return Region(window[0].start, window[1].start, mask[window].copy())
 
 
 class Assembly:
@@ -100,7 +100,7 @@ class Assembly:
         """The masks by class, objects numbered as they were added; of two on a pixel the smaller is kept.
 
         Raises:
-            InputError: More objects of a class than :data:`MOST_OBJECTS`.
+            InputError: More objects of a class than ``MOST_OBJECTS``.
         """
         return {name: self._painted(name, found) for name, found in self._found.items()}
 

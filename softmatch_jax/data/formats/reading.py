@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,16 +9,14 @@ from typing import Any
 
 from softmatch_jax._checks import InputError
 from softmatch_jax._types import Size
+from softmatch_jax.data.folder_coco import HEAD, shows_keys
 from softmatch_jax.data.formats.sources import Source
 from softmatch_jax.imaging import image_size
-
-_HEAD = 1 << 16  # bytes of a file that are looked at to recognise it
 
 
 def looks_like(source: Source, name: str, keys: Sequence[str]) -> bool:
     """Whether one of ``keys`` occurs as a key near the beginning of a JSON file."""
-    head = source.head(name, _HEAD)
-    return any(re.search(rb'"%s"\s*:' % key.encode(), head) for key in keys)
+    return shows_keys(source.head(name, HEAD), keys)
 
 
 def only(source: Source, found: Sequence[str], what: str) -> str:

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import UInt8, UInt16
+from jaxtyping import UInt8
 
+from softmatch_jax._types import Labels
 from softmatch_jax.serve.project.documents import Prompt
-
-Labels = UInt16[np.ndarray, "H W"]
-"""A mask with its objects told apart: 0 beside them, from 1 on one number for each."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 from softmatch_jax import __version__
 from softmatch_jax._checks import InputError
-from softmatch_jax._types import Image
+from softmatch_jax._types import Image, Labels
 from softmatch_jax.imaging import DEFAULT_MAX_PIXELS, fit_longest, read_image, resize_map, resize_mask
 from softmatch_jax.models import Storable
 from softmatch_jax.pipelines import ClassSegmentation, Encoded, Reference, Softmatcher
@@ -32,7 +32,6 @@ from softmatch_jax.serve.engine.requests import (
     EngineInfo,
     Example,
     Examples,
-    Labels,
     Matched,
     MatchedClass,
     Matching,

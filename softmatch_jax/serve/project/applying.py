@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from softmatch_jax._checks import InputError
+from softmatch_jax._types import Labels
 from softmatch_jax.imaging import class_palette
-from softmatch_jax.serve.engine.requests import Labels
 from softmatch_jax.serve.project import layering
 from softmatch_jax.serve.project.commands import (
     Accept,

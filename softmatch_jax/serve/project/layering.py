@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from softmatch_jax._checks import InputError
+from softmatch_jax._types import Labels
 from softmatch_jax.prompting import draw_polyline
-from softmatch_jax.serve.engine.requests import Labels
 from softmatch_jax.serve.project.commands import AddPrompt, ClearLayer, DeletePrompt, OnLayer, Paint, Promote
 from softmatch_jax.serve.project.documents import (
     Box,

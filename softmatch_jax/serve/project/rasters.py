@@ -13,9 +13,8 @@ import numpy as np
 import PIL.Image
 
 from softmatch_jax._checks import InputError
-from softmatch_jax._types import Mask, Size
+from softmatch_jax._types import MOST_OBJECTS, Labels, Mask, Size
 from softmatch_jax.prompting.rasterise import polyline_window
-from softmatch_jax.serve.engine.requests import Labels
 from softmatch_jax.serve.project.documents import BrushStroke, Digest
 
 MAX_PIXELS = 100_000_000
@@ -175,7 +174,7 @@ def _add_piece(painted: Labels, around: Labels, inside: Mask) -> None:
 
 def _new_number(painted: Labels) -> int:
     number = int(painted.max()) + 1
-    if number <= np.iinfo(np.uint16).max:
+    if number <= MOST_OBJECTS:
         return number
     free = np.flatnonzero(np.bincount(painted.ravel(), minlength=number) == 0)
     free = free[free > 0]

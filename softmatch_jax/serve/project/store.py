@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 from pydantic import ValidationError
 
 from softmatch_jax._checks import InputError
-from softmatch_jax.serve.engine.requests import Labels
+from softmatch_jax._types import Labels
 from softmatch_jax.serve.project import applying, journal
 from softmatch_jax.serve.project.blobs import Blobs, Table
 from softmatch_jax.serve.project.checking import check_store
