@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -177,6 +177,7 @@ class Softmatcher:
         *,
         key: jax.Array,
         texts: Mapping[str, str] | None = None,
+        between: Callable[[], None] | None = None,
     ) -> Segmentation:
         """Finds the references' classes in a target.
 
@@ -186,6 +187,8 @@ class Softmatcher:
             key: Random key; the same key gives the same result.
             texts: A phrase for some of the classes, whose map joins the match map
                 (``matching.text_weight``).
+            between: Called after every stage, so that more urgent work need not wait for all of them; what
+                it raises ends the call.
 
         Raises:
             InputError: The target is not a picture, there are no references, another model encoded
@@ -193,7 +196,7 @@ class Softmatcher:
         """
         if not isinstance(key, jax.Array):
             raise InputError(f"key is {key!r}; expected a random key, such as jax.random.key(0).")
-        clock = Clock()
+        clock = Clock(between)
         matching, size_factor = self.config.matching, self.config.decision.size_factor
         joined = references if isinstance(references, ReferenceSet) else self.join(references)
         names, arrays = joined.names, joined.arrays

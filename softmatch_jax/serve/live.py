@@ -59,6 +59,9 @@ class RecentEntries:
     def add(self, seq: int, frame: bytes) -> None:
         """Remembers an entry, unless it is known."""
         if seq > self.last:
+            if seq > self.last + 1:
+                # What was missed has to be read from the log.
+                self._entries.clear()
             self._entries.append((seq, frame))
             self.last = seq
 
@@ -68,4 +71,6 @@ class RecentEntries:
             return []
         if not self._entries or self._entries[0][0] > seq + 1:
             return None
-        return [pair for pair in self._entries if pair[0] > seq][:limit]
+        # Without gaps, so that a page that lacks the last one alone costs next to nothing.
+        first = len(self._entries) - (self.last - seq)
+        return [self._entries[place] for place in range(first, min(first + limit, len(self._entries)))]

@@ -19,6 +19,7 @@ from softmatch_jax import (
 )
 from softmatch_jax.evaluation import intersection_over_union
 from softmatch_jax.models import DenseDescriptor, PatchFeatures
+from softmatch_jax.pipelines.clock import Clock
 
 KEY = jax.random.key(0)
 SIZE = (160, 200)
@@ -181,6 +182,44 @@ def test_same_key_same_bytes(matcher, red):
     assert one.labels.tobytes() == two.labels.tobytes()
     assert one["red"].match_map.tobytes() == two["red"].match_map.tobytes()
     assert np.array_equal(one["red"].points, two["red"].points)
+
+
+def test_between_stages_others_have_their_turn(matcher, red):
+    target, _ = scene(SIZE, [((140, 60), 35, RED)], 9)
+    alone, inner = matcher.segment(target, red, key=KEY), []
+    found = matcher.segment(
+        target, red, key=KEY, between=lambda: inner.append(matcher.segment(target, red, key=KEY))
+    )
+    assert len(inner) == len(found.timings) == 8
+    assert all(np.array_equal(one.labels, alone.labels) for one in [found, *inner])
+
+
+def test_the_time_between_stages_is_booked_nowhere(monkeypatch):
+    now = [0.0]
+
+    def spend(seconds):
+        now[0] += seconds
+
+    monkeypatch.setattr("softmatch_jax.pipelines.clock.time.perf_counter", lambda: now[0])
+    clock = Clock(lambda: spend(100))
+    for name, seconds in (("match", 1), ("decode", 2), ("match", 4)):
+        spend(seconds)
+        clock.lap(name)
+    assert clock.seconds == {"match": 5, "decode": 2}
+
+
+def test_what_is_raised_between_stages_ends_it(matcher, red):
+    target, _ = scene(SIZE, [((140, 60), 35, RED)], 9)
+    calls = []
+
+    def between():
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        matcher.segment(target, red, key=KEY, between=between)
+    assert len(calls) == 3
 
 
 def test_points_lie_where_the_map_is_above_one_half(matcher, red):

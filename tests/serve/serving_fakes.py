@@ -64,11 +64,12 @@ class FakeModels:
         base = None if request.base is None else request.base.tobytes()
         return labels_for(request.picture.digest, request.prompts, base)
 
-    def match(self, requests):
+    def match(self, requests, *, between=lambda: None):
         answers = []
         for request in requests:
             try:
                 self._begin("matching", request.picture)
+                between()
                 answers.append(self.matched(request))
             except Exception as error:
                 answers.append(error)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import numpy as np
@@ -67,13 +68,15 @@ class Fake:
         self._note(("complete", request.picture.digest))
         return Completed(labels=LABELS, seconds=0.5)
 
-    def match(self, requests):
+    def match(self, requests, *, between):
         answers = []
         for request in requests:
             try:
+                self._note(("begin", request.picture.digest))
+                between()
                 self._note(("match", request.picture.digest))
                 answers.append(Matched(classes={}, uncertainty=0.25, seconds=0))
-            except InputError as error:
+            except Exception as error:
                 answers.append(error)
         return answers
 
@@ -119,7 +122,56 @@ def test_a_completion_overtakes_what_waits(engine, fake):
     fake.go.set()
     for future in futures:
         future.result(10)
-    assert [name for _, name in fake.done] == ["first", "person", "seen", "0", "1", "2"]
+    assert matched(fake) == ["seen", "0", "1", "2"]
+    assert fake.done[:3] == [("encode", "first"), ("complete", "person"), ("begin", "seen")]
+
+
+def matched(fake):
+    return [name for what, name in fake.done if what == "match"]
+
+
+def stopped_in_matching(engine, fake, name="slow", priority=2):
+    """A matching that was begun, and is held up before its first pause."""
+    fake.go.clear()
+    future = engine.submit_matching(matching(name), priority=priority)
+    assert fake.begun.acquire(timeout=10)
+    return future
+
+
+def test_a_completion_overtakes_a_matching_at_work(engine, fake):
+    slow = stopped_in_matching(engine, fake)
+    other = engine.submit_matching(matching("other"))
+    seen = engine.submit_matching(matching("seen"), priority=1)
+    person = engine.submit_completion(completion("person"))
+    fake.go.set()
+    for future in (slow, other, seen, person):
+        assert future.result(10)
+    order = ["begin slow", "complete person", "begin seen", "match seen", "match slow", "begin other"]
+    assert [" ".join(done) for done in fake.done[:6]] == order
+    assert len(fake.threads) == 1 and engine.load()["busy"] == 0
+
+
+def test_what_nobody_waits_for_is_broken_off(engine, fake):
+    slow = stopped_in_matching(engine, fake)
+    assert not slow.cancel() and slow.unwanted
+    fake.go.set()
+    with pytest.raises(CancelledError):
+        slow.result(10)
+    assert engine.submit_matching(matching("next")).result(10)
+    assert matched(fake) == ["next"]
+
+
+def test_closing_breaks_a_matching_off(engine, fake):
+    slow = stopped_in_matching(engine, fake)
+    closing = threading.Thread(target=engine.close)
+    closing.start()
+    while not engine._queue.closed:
+        time.sleep(0.001)
+    fake.go.set()
+    with pytest.raises(ClosedError, match="in the middle"):
+        slow.result(10)
+    closing.join(10)
+    assert not matched(fake)
 
 
 def test_a_failure_is_the_answer_and_stops_nothing(engine):

@@ -242,6 +242,23 @@ def test_what_matchings_share_is_made_once(two, target, monkeypatch):
     assert joins == [1, 2] and len(service._references) == 1
 
 
+def test_between_stages_the_service_answers_others(two, target):
+    service = ModelService(pouring_matcher())
+    asked = Matching(picture=target[0], examples=examples(example(two)), seed=0)
+    (alone,) = ModelService(pouring_matcher()).match([asked])
+    inner = []
+
+    def between():
+        inner.append(service.complete(Completion(picture=two[0], prompts=(Point(xy=(45, 60)),))))
+        inner.append(service.match([replace(asked, picture=two[0])])[0].classes["c1"])
+
+    (found,) = service.match([asked], between=between)
+    assert len(inner) == 2 * (2 + 8)
+    assert same(found.classes["c1"].labels, alone.classes["c1"].labels)
+    for place in range(2):
+        assert all(same(one.labels, inner[place].labels) for one in inner[place::2])
+
+
 def test_pictures_are_encoded_once(two, monkeypatch):
     service, encodings = ModelService(pouring_matcher()), []
     encode = Pouring.encode

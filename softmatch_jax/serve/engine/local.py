@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any, Protocol
 
 from softmatch_jax.serve.engine.queue import (
@@ -132,8 +132,9 @@ class Submitting:
 class LocalEngine(Submitting):
     """An :class:`Engine` in this process.
 
-    The models get one matching at a time, so that a completion waits for one at most. Matchings with the same
-    examples follow each other, for which the models keep what they share.
+    The models get one matching at a time, and between its stages whatever is more urgent, so that a
+    completion waits for one stage at most; a matching that nobody waits for any more is broken off there.
+    Matchings with the same examples follow each other, for which the models keep what they share.
     """
 
     def __init__(self, make: Callable[[], Models], *, capacity: int = 256, batch: int = 8) -> None:
@@ -191,13 +192,25 @@ class LocalEngine(Submitting):
             self._error = error
         while (job := self._queue.take()) is not None:
             self._busy = 1
-            started = time.monotonic()
-            answer = self._error or _answer(self._models, job)
+            self._run(job)
             self._busy = 0
-            self._finish(job, answer, started)
+
+    def _run(self, job: Job) -> None:
+        started = time.monotonic()
+        answer = self._error or _answer(self._models, job, lambda: self._between(job))
+        self._finish(job, answer, started)
+
+    def _between(self, job: Job) -> None:
+        """Does what is more urgent than a job at work, and breaks that off if nobody waits for it."""
+        while (urgent := self._queue.take(0, before=job.priority)) is not None:
+            self._run(urgent)
+        if job.future.unwanted:
+            raise CancelledError
+        if self._queue.closed:
+            raise ClosedError("The engine was closed in the middle of a matching.")
 
 
-def _answer(models: Models | None, job: Job) -> Any:
+def _answer(models: Models | None, job: Job, between: Callable[[], None]) -> Any:
     """What the models say, or the exception they raise."""
     if models is None:
         return ClosedError("There are no models.")
@@ -205,7 +218,7 @@ def _answer(models: Models | None, job: Job) -> Any:
         if job.kind == "completion":
             return models.complete(job.request)
         if job.kind == "matching":
-            return models.match([job.request])[0]
+            return models.match([job.request], between=between)[0]
         return models.encode(job.request)
     except Exception as error:
         if not isinstance(error, ValueError):

@@ -17,6 +17,9 @@ Kind = Literal["completion", "matching", "encode"]
 COMPLETION, ON_VIEW, MATCHING, AHEAD = range(4)
 """Priorities: a person waits for it; the picture on view; other targets; what may be needed later."""
 
+LAST = AHEAD
+"""The least urgent one."""
+
 
 class FullError(InputError):
     """There is no room for more work; ``retry_after_s`` says when to ask again."""
@@ -31,7 +34,24 @@ class FullError(InputError):
 
 
 class ClosedError(InputError):
-    """The engine was closed before the work was begun."""
+    """The engine was closed before the work was done."""
+
+
+class Answer(Future[Any]):
+    """What a job will have led to.
+
+    Attributes:
+        unwanted: Nobody waits for it: it was cancelled when the work was begun already, which may then be
+            broken off and end with a ``CancelledError``.
+    """
+
+    unwanted = False
+
+    def cancel(self) -> bool:
+        """Cancels what was not begun; whether it could."""
+        cancelled = super().cancel()
+        self.unwanted = True
+        return cancelled
 
 
 @dataclass(eq=False, kw_only=True)
@@ -52,7 +72,7 @@ class Job:
     priority: int
     deadline: float | None = None
     group: Hashable = None
-    future: Future[Any] = field(default_factory=Future)
+    future: Answer = field(default_factory=Answer)
 
 
 class RequestQueue:
@@ -98,15 +118,19 @@ class RequestQueue:
             self._count += 1
             self._changed.notify()
 
-    def take(self, timeout: float | None = None) -> Job | None:
+    def take(self, timeout: float | None = None, *, before: int = LAST + 1) -> Job | None:
         """The next job, its future set running; None when closed, or when ``timeout`` seconds brought none.
 
         Jobs that were cancelled are left out, and those whose deadline has passed get a ``TimeoutError``.
+
+        Args:
+            timeout: None waits until there is one.
+            before: Only what is more urgent than this priority.
         """
         until = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             while not self._closed:
-                job = self._next()
+                job = self._next(before)
                 if job is not None:
                     return job
                 left = None if until is None else until - time.monotonic()
@@ -132,9 +156,16 @@ class RequestQueue:
         """How many wait; among them may be some that were cancelled."""
         return len(self._waiting)
 
-    def _next(self) -> Job | None:
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more is taken or given."""
+        return self._closed
+
+    def _next(self, before: int) -> Job | None:
         while self._waiting:
             place = min(self._waiting, key=self._rank)
+            if self._waiting[place].priority >= before:
+                return None
             job = self._waiting.pop(place)
             if not job.future.set_running_or_notify_cancel():
                 continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -123,6 +123,10 @@ class EngineInfo:
     texts: bool
 
 
+def uninterrupted() -> None:
+    """Nothing is done between the stages of a matching."""
+
+
 class Models(Protocol):
     """The work itself, on one thread or in one replica; nothing here may be called from two threads."""
 
@@ -143,5 +147,13 @@ class Models(Protocol):
     def complete(self, request: Completion) -> Completed:
         """Raises ``InputError`` where the file cannot be read or the prompts mark nothing or everything."""
 
-    def match(self, requests: list[Matching]) -> list[Matched | Exception]:
-        """Answers requests with the same examples and seed; one that fails does not stop the others."""
+    def match(
+        self, requests: list[Matching], *, between: Callable[[], None] = uninterrupted
+    ) -> list[Matched | Exception]:
+        """Answers requests with the same examples and seed; one that fails does not stop the others.
+
+        Args:
+            requests: What is asked.
+            between: Called between the stages of a matching, and may call these models. What it raises is
+                the answer to the request at hand.
+        """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +37,7 @@ from softmatch_jax.serve.engine.requests import (
     MatchedClass,
     Matching,
     Picture,
+    uninterrupted,
 )
 from softmatch_jax.serve.engine.uncertainty import class_uncertainty, target_uncertainty
 from softmatch_jax.serve.engine.warming import remember_programs, warm_up
@@ -59,6 +61,22 @@ class Memory:
     pictures: int = 1 << 30
     references: int = 1 << 28
     masks: int = 1 << 27
+
+
+class Pauses:
+    """Calls something between stages, and counts the seconds that it took."""
+
+    def __init__(self, between: Callable[[], None]) -> None:
+        self.seconds = 0.0
+        self._between = between
+
+    def __call__(self) -> None:
+        """Pauses once."""
+        started = time.perf_counter()
+        try:
+            self._between()
+        finally:
+            self.seconds += time.perf_counter() - started
 
 
 class ModelService:
@@ -143,12 +161,18 @@ class ModelService:
             labels = self._corrected(encoded, request.picture, request.prompts, request.base)
         return Completed(labels=labels, seconds=time.perf_counter() - started)
 
-    def match(self, requests: list[Matching]) -> list[Matched | Exception]:
-        """Answers requests with the same examples and seed; one that fails does not stop the others."""
+    def match(
+        self, requests: list[Matching], *, between: Callable[[], None] = uninterrupted
+    ) -> list[Matched | Exception]:
+        """Answers requests with the same examples and seed; one that fails does not stop the others.
+
+        ``between`` is called between the stages of a matching, and may call this service; what it raises is
+        the answer to the request at hand.
+        """
         answers: list[Matched | Exception] = []
         for request in requests:
             try:
-                answers.append(self._matched(request))
+                answers.append(self._matched(request, Pauses(between)))
             except Exception as error:
                 answers.append(error)
         return answers
@@ -195,19 +219,22 @@ class ModelService:
         matcher = self.matcher
         return correct_labels(encoded, labels, marked, matcher.masks, matcher.config, positive=positive)
 
-    def _matched(self, request: Matching) -> Matched:
+    def _matched(self, request: Matching, pauses: Pauses) -> Matched:
         started = time.perf_counter()
         joined = self._sets.get_or_make(request.examples.digest, lambda: self._joined(request.examples))
+        pauses()
         target = self._encoded(request.picture)
+        pauses()
         phrases = {name: text for name, text in request.examples.phrases.items() if name in joined.names}
         texts = phrases if self.matcher.text is not None else None
-        found = self.matcher.segment(target, joined, key=jax.random.key(request.seed), texts=texts)
+        key = jax.random.key(request.seed)
+        found = self.matcher.segment(target, joined, key=key, texts=texts, between=pauses)
         bar = self.matcher.config.decision.min_resemblance
         made = {entry.name: _class_answer(entry, bar) for entry in found.classes}
         return Matched(
             classes={name: answer for name, (answer, _) in made.items()},
             uncertainty=target_uncertainty(doubt for _, doubt in made.values()),
-            seconds=time.perf_counter() - started,
+            seconds=time.perf_counter() - started - pauses.seconds,
         )
 
     def _joined(self, examples: Examples) -> ReferenceSet:

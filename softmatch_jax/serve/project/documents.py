@@ -7,6 +7,9 @@ in pixels of the upright picture, the centre of the first at ``(0.5, 0.5)``.
 
 from __future__ import annotations
 
+import hashlib
+import json
+from functools import cached_property
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -129,6 +132,11 @@ class PromptDocument(Document):
     order: int
     prompt: Prompt
 
+    @cached_property
+    def checksum(self) -> Digest:
+        """Names what was drawn. Kept: all prompts of the references decide what is found on every target."""
+        return digest_of_json(self.prompt.model_dump(mode="json"))
+
 
 class MaskDocument(Document):
     """``mask/<image>/<class>``, derived: what the prompts of a layer complete to."""
@@ -177,6 +185,12 @@ ANY: dict[str, type[Document]] = {
 
 DERIVED = ("mask", "found")
 """Kinds that the engine writes and undoing leaves alone."""
+
+
+def digest_of_json(value: object) -> Digest:
+    """SHA-256 of a value's canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def kind_of(key: str) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 from typing import cast
 
 from softmatch_jax.serve.project.documents import (
@@ -13,6 +11,7 @@ from softmatch_jax.serve.project.documents import (
     ImageDocument,
     LayerDocument,
     MaskDocument,
+    digest_of_json,
 )
 from softmatch_jax.serve.project.state import State
 
@@ -69,8 +68,8 @@ def layer_basis(state: State, iid: str, cid: str, model: str) -> Digest | None:
     prompts = state.prompts(iid, cid)
     if image is None or image.status != "open" or layer.painted is not None or not prompts:
         return None
-    drawn = [prompt.prompt.model_dump(mode="json") for prompt in prompts]
-    return _digest(["mask", _VERSION, model, image.digest, layer.base, drawn])
+    drawn = [prompt.checksum for prompt in prompts]
+    return digest_of_json(["mask", _VERSION, model, image.digest, layer.base, drawn])
 
 
 def examples_basis(state: State, model: str) -> Digest | None:
@@ -90,7 +89,7 @@ def found_basis(state: State, iid: str, model: str) -> Digest | None:
     examples = _examples_basis(state, model)
     if examples is None or _wanted_classes(state) <= _own_references(state).get(iid, frozenset()):
         return None
-    return _digest(["found", _VERSION, examples, image.digest, state.project().seed])
+    return digest_of_json(["found", _VERSION, examples, image.digest, state.project().seed])
 
 
 # A thousand pictures ask for the references of one state, which only a change makes different.
@@ -117,13 +116,13 @@ def _examples_basis(state: State, model: str) -> Digest | None:
             state.image(iid).digest,
             cid,
             raster,
-            [prompt.prompt.model_dump(mode="json") for prompt in state.prompts(iid, cid)],
+            [prompt.checksum for prompt in state.prompts(iid, cid)],
         ]
         for iid, cid, raster in _references(state)
     ]
     # A class's name decides nothing: engines know it by its identity.
     phrases = {cid: state.class_(cid).phrase for _, cid, _ in _references(state)}
-    return _digest(["examples", _VERSION, model, examples, phrases])
+    return digest_of_json(["examples", _VERSION, model, examples, phrases])
 
 
 @functools.lru_cache(maxsize=4)
@@ -137,8 +136,3 @@ def _own_references(state: State) -> dict[str, frozenset[str]]:
     for iid, cid, _ in _references(state):
         own[iid] = own.get(iid, frozenset()) | {cid}
     return own
-
-
-def _digest(value: object) -> Digest:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()

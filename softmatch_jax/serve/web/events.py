@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _BATCH = 200
+_SEND_S = 0.001
+"""Rest between two rounds of sending, for each stream: how much of the loop's time many pages may take."""
 
 
 class EventHub:
@@ -41,14 +43,15 @@ class EventHub:
         self._recent = RecentEntries(store.state().seq)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pulse = asyncio.Event()
+        self._beaten_at, self._due = 0.0, False
         self._ended = False
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
         """Begins to follow; what is returned ends that."""
         self._loop = loop
-        self._pulse, self._ended = asyncio.Event(), False
+        self._pulse, self._ended, self._due = asyncio.Event(), False, False
         unsubscribe = self._store.subscribe(self.hear)
-        self._live.listen(lambda: self._soon(self._beat))
+        self._live.listen(lambda: self._soon(self._wake))
 
         def unbind() -> None:
             unsubscribe()
@@ -103,10 +106,20 @@ class EventHub:
 
     def _add(self, seq: int, frame: bytes) -> None:
         self._recent.add(seq, frame)
-        self._beat()
+        self._wake()
+
+    def _wake(self) -> None:
+        """Wakes all streams: at once after a rest, else together with what else comes until then."""
+        loop = asyncio.get_running_loop()
+        wait = self._beaten_at + _SEND_S * self.streams - loop.time()
+        if wait <= 0:
+            self._beat()
+        elif not self._due:
+            self._due = True
+            loop.call_later(wait, self._beat)
 
     def _beat(self) -> None:
-        """Wakes all streams."""
+        self._beaten_at, self._due = asyncio.get_running_loop().time(), False
         pulse, self._pulse = self._pulse, asyncio.Event()
         pulse.set()
 
