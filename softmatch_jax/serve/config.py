@@ -59,7 +59,7 @@ class ConductorConfig:
     """How the engine is kept busy.
 
     Attributes:
-        ahead: Matchings that are handed to the engine at the same time.
+        ahead: Matchings, and completions, that are handed to the engine at the same time.
         encode_ahead: Pictures that are handed to it for encoding when there is nothing else.
         encode_first: Pictures that are encoded when the server starts; others when they are added or viewed.
         settle_s: Seconds without a change of the references before targets are matched again.

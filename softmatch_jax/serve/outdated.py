@@ -21,7 +21,7 @@ class Outdated:
     """What has to be made again. Only what a change may concern is looked at.
 
     Attributes:
-        masks: Basis of the mask that each layer lacks.
+        masks: Basis of the mask that each layer lacks, by how long it has lacked one.
         found: Basis of the finding that each picture lacks.
         pointless: Keys of derived documents that nothing decides any longer, with their basis.
         examples: The references, once looked.
@@ -52,7 +52,7 @@ class Outdated:
         if everything or kinds & _DECIDES_EXAMPLES:
             before, self.examples = self.examples, example_set(state, model)
             all_pictures = all_pictures or before is None or before != self.examples
-        for layer in _layers(state, keys):
+        for layer in sorted(_layers(state, keys)):
             self._look_at_layer(state, layer, model)
         pictures = state.of("image") if all_pictures else keys
         gone = set(self.found) if all_pictures else set()

@@ -96,15 +96,20 @@ class Questions:
         return document
 
     def complete(self, state: State, masks: Mapping[tuple[str, str], str], view: str | None) -> Failures:
-        """Asks for the masks of layers, by their basis; those on view first.
+        """Asks for the masks of layers, by their basis: those on view at once, a few of the others.
+
+        Those that have waited longest come first.
 
         Raises:
             FullError: The engine has no room for all of them now.
             ClosedError: It has ended.
         """
         failures: Failures = {}
-        for (iid, cid), basis in sorted(masks.items(), key=lambda item: (item[0][0] != view, item[0])):
+        count = len(self._open) - len(self._matchings)
+        for (iid, cid), basis in sorted(masks.items(), key=lambda item: item[0][0] != view):
             key = f"mask/{iid}/{cid}"
+            if count >= self._config.ahead and iid != view:
+                break
             if key in self._open:
                 continue
             try:
@@ -113,6 +118,7 @@ class Questions:
                 failures[key] = failed_mask(basis, str(error))
                 continue
             future = self._engine.submit_completion(request)
+            count += 1
             self._ask(Question(kind="completion", key=key, basis=basis, future=future))
         return failures
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import secrets
 import socket
@@ -28,6 +29,9 @@ MODELS_THREAD = "models"
 """Name of the thread of ``LocalEngine``."""
 _TOKEN_FILE = "token"
 _GRACE_S = 10
+_MMAP_THRESHOLD = -3
+"""``M_MMAP_THRESHOLD`` of malloc.h: where set, it no longer grows by itself."""
+_LARGE_BYTES = 1 << 20
 
 
 def serve_project(
@@ -53,6 +57,7 @@ def serve_project(
     from softmatch_jax.serve.project.store import Store
     from softmatch_jax.serve.web.app import create_app
 
+    _give_memory_back()
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(listen(config.host, config.port))
         store = Store.open(config.project, read_only=config.read_only)
@@ -68,6 +73,16 @@ def serve_project(
         server.on_start = lambda: tell(address)
         server.run(sockets=[listener])
     return 0
+
+
+def _give_memory_back() -> None:
+    """Has the C library return large blocks to the system as they are freed, where it is glibc.
+
+    It would else keep what rasters of any thread took at most, which after hours is gigabytes.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError, OSError):
+            ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 def leave(status: int) -> int:

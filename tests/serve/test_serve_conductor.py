@@ -283,6 +283,28 @@ def test_the_picture_on_view_goes_first(tmp_path):
         assert matched == [digests[7], *digests[1:7], digests[8]]
 
 
+def test_masks_are_made_in_the_order_of_waiting_a_few_at_a_time(tmp_path):
+    with World(tmp_path / "project") as world:
+        pictures = [world.picture(number) for number in range(9)]
+        cid = world.cls("duck")
+        world.settle()
+        world.models.gate.clear()
+        drawn = [5, 1, 8, 0, 7, 2, 6, 3, 4]
+        for number in drawn:
+            world.point(pictures[number], cid)
+            world.until(lambda: world.conductor._state.seq == world.store.state().seq)
+        world.until(lambda: world.engine.load()["depth"] == 2)
+        world.conductor.view(pictures[6])
+        # The mask on view, and the picture itself.
+        world.until(lambda: world.engine.load()["depth"] == 4)
+        world.models.gate.set()
+        world.settle()
+        digests = [world.store.state().image(iid).digest for iid in pictures]
+        made = [digests.index(digest) for kind, digest in world.models.calls if kind == "completion"]
+        assert made == [5, 1, 8, 6, 0, 7, 2, 3, 4]
+        assert_current(world)
+
+
 def test_view_moves_a_picture_forward_that_waits_already(tmp_path):
     with World(tmp_path / "project") as world:
         pictures = [world.picture(number) for number in range(9)]

@@ -12,7 +12,7 @@ from softmatch_jax.serve.web.services import Services
 _PIECE = 1 << 20
 
 
-def json_only(request: Request) -> None:
+async def json_only(request: Request) -> None:
     """Refuses what is not JSON.
 
     Raises:
@@ -23,7 +23,7 @@ def json_only(request: Request) -> None:
         raise Problem(415, f"The body is {kind[:80] or 'of no named type'}; expected application/json.")
 
 
-def raw_only(request: Request) -> None:
+async def raw_only(request: Request) -> None:
     """Refuses forms: a file is sent as the body itself.
 
     Raises:

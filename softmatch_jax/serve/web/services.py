@@ -64,7 +64,7 @@ def check_writable(services: Services) -> None:
         raise ReadOnlyError("The project was opened for reading alone; nothing can be changed or matched.")
 
 
-def services_of(request: Request) -> Services:
+async def services_of(request: Request) -> Services:
     """The services of the application that a request came to."""
     services: Services = request.app.state.services
     return services
