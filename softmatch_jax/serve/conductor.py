@@ -16,9 +16,10 @@ from softmatch_jax.serve.engine.queue import ClosedError, FullError
 from softmatch_jax.serve.jobs import MatchingJob
 from softmatch_jax.serve.live import LiveDocuments
 from softmatch_jax.serve.outdated import Outdated
-from softmatch_jax.serve.project.documents import Document, FoundDocument, ImageDocument
+from softmatch_jax.serve.project.documents import Document, FoundDocument, ImageDocument, MaskDocument
 from softmatch_jax.serve.project.errors import ReadOnlyError
 from softmatch_jax.serve.questions import Question, Questions, keys_of, picture_order
+from softmatch_jax.serve.quiet import Quiet
 
 if TYPE_CHECKING:
     from softmatch_jax.serve.engine.local import Engine
@@ -78,10 +79,10 @@ class Conductor:
         self._on_view: str | None = None
         self._settled_at, self._retry_at = 0.0, 0.0
         self._trouble: str | None = None
-        self._quiet = threading.Condition()
-        self._quiet_seq, self._ticket, self._last_ticket = -1, 0, 0
+        self._quiet = Quiet()
         self._heard = self._ended = False
         self._decision: bool | None = None
+        self._again = False
         self._unsubscribe: Callable[[], None] | None = None
         self._thread = threading.Thread(target=self._run, name="conductor", daemon=True)
 
@@ -103,7 +104,7 @@ class Conductor:
         self._inbox.put(("view", iid))
 
     def start_matching(self) -> None:
-        """Matches all pictures that are out of date, and those again that failed."""
+        """Matches all pictures that are out of date, and makes again what failed."""
         self._inbox.put(("match", True))
 
     def cancel_matching(self) -> None:
@@ -112,16 +113,9 @@ class Conductor:
 
     def settled(self, timeout: float) -> bool:
         """Waits until there is nothing to do; whether that came about within ``timeout`` seconds."""
-        with self._quiet:
-            self._last_ticket += 1
-            ticket = self._last_ticket
+        ticket = self._quiet.ticket()
         self._inbox.put(("look", ticket))
-
-        def quiet() -> bool:
-            return self._ticket >= ticket and self._quiet_seq == self._store.state().seq
-
-        with self._quiet:
-            return self._quiet.wait_for(quiet, timeout)
+        return self._quiet.wait(ticket, lambda: self._store.state().seq, timeout)
 
     def _hear(self, entry: Entry) -> None:
         self._inbox.put(("changed", tuple(entry.changes)))
@@ -187,7 +181,7 @@ class Conductor:
             if self._changed is not None:
                 self._changed.update(value)
         elif what == "look":
-            self._ticket = max(self._ticket, value)
+            self._quiet.take(value)
         elif what == "answer":
             self._answers.append(value)
         elif what == "view":
@@ -195,7 +189,7 @@ class Conductor:
             if value is not None:
                 self._to_encode = [value, *(iid for iid in self._to_encode if iid != value)]
         elif what == "match":
-            self._decision = value
+            self._decision = self._again = value
 
     def _look(self) -> None:
         """Works out what is out of date."""
@@ -219,6 +213,9 @@ class Conductor:
         """Starts or cancels, as last told; that holds for the references with the masks they will have."""
         if self._decision is not None:
             self._job.decide(self._decision)
+            if self._again:
+                self._outdated.again(self._state)
+            self._again = False
             if not self._reference_pending():
                 self._decision = None
 
@@ -252,6 +249,10 @@ class Conductor:
         try:
             self._store.derive(changes, what=what)
             self._trouble = None
+            for key, document in changes.items():
+                # What comes out as before is not written, so that nothing tells of it.
+                if isinstance(document, MaskDocument | FoundDocument):
+                    self._outdated.answered(key, document.basis)
         except (OSError, InputError) as error:
             self._cannot_write(error)
 
@@ -286,17 +287,9 @@ class Conductor:
             self._questions.encode(self._state, self._to_encode, view, lambda: self._inbox.put(("look", 0)))
 
     def _wanted(self) -> Mapping[str, str]:
-        """What is to be matched: if the user wants it, what is out of date, or failed and is tried again."""
+        """What is to be matched: if the user wants it, what is out of date."""
         if not self._job.goes(self._state.project().automatic):
             return {}
-        again = self._job.take_retry()
-        if again:
-            for key, document in self._state.of("found").items():
-                if isinstance(document, FoundDocument) and document.error is not None:
-                    iid = key.split("/")[1]
-                    image = self._state.get(f"image/{iid}")
-                    if isinstance(image, ImageDocument) and image.status == "open":
-                        self._outdated.found.setdefault(iid, document.basis)
         return self._outdated.found
 
     def _reference_pending(self) -> bool:
@@ -305,26 +298,26 @@ class Conductor:
 
     def _tell(self) -> None:
         """Tells pages how far it is, and those who wait that there is nothing left to do."""
-        engine = self._engine
-        info, load = engine.info, engine.load()
-        error = getattr(engine, "error", None)
-        self._live.put(
-            "live/engine",
-            {
-                "ready": engine.ready,
-                "backend": info.backend,
-                "model": info.model,
-                "texts": info.texts,
-                "depth": int(load.get("depth", 0)),
-                "capacity": int(load.get("capacity", 0)),
-                "error": self._asking.told(str(error)) if error is not None else self._trouble,
-            },
-        )
+        engine, error = self._engine, getattr(self._engine, "error", None)
+        trouble = self._trouble if error is None else self._asking.told(str(error))
+        self._live.put("live/engine", engine_told(engine, trouble))
         goes = engine.ready and self._job.goes(self._state.project().automatic)
         self._live.put("live/job", self._job.told(len(self._outdated.found), goes))
         nothing = not (self._answers or len(self._questions) or self._outdated.masks)
-        with self._quiet:
-            still = nothing and not self._heard and self._changed is not None
-            done = still and not (goes and self._outdated.found) and engine.ready
-            self._quiet_seq = self._state.seq if done else -1
-            self._quiet.notify_all()
+        still = nothing and not self._heard and self._changed is not None
+        done = still and not (goes and self._outdated.found) and engine.ready
+        self._quiet.tell(self._state.seq if done else None)
+
+
+def engine_told(engine: Engine, trouble: str | None) -> dict[str, Any]:
+    """The live document of an engine."""
+    info, load = engine.info, engine.load()
+    return {
+        "ready": engine.ready,
+        "backend": info.backend,
+        "model": info.model,
+        "texts": info.texts,
+        "depth": int(load.get("depth", 0)),
+        "capacity": int(load.get("capacity", 0)),
+        "error": trouble,
+    }

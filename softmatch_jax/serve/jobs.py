@@ -15,7 +15,6 @@ class MatchingJob:
         self._digest = ""
         self._started: str | None = None
         self._stopped: str | None = None
-        self._retry = False
         self._running = self._finished = False
         self._done, self._failed = 0, 0
 
@@ -28,18 +27,12 @@ class MatchingJob:
         """The user starts or cancels."""
         self._started = self._digest if go else None
         self._stopped = None if go else self._digest
-        self._retry = go
 
     def goes(self, automatic: bool) -> bool:
         """Whether what is out of date is to be matched."""
         if self._stopped == self._digest:
             return False
         return automatic or self._started == self._digest
-
-    def take_retry(self) -> bool:
-        """Whether failures are to be tried again; once for each start."""
-        retry, self._retry = self._retry, False
-        return retry
 
     def count(self, failed: bool) -> None:
         """One more is done."""

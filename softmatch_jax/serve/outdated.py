@@ -59,6 +59,25 @@ class Outdated:
         for iid in {key.split("/")[1] for key in pictures if "/" in key} | gone:
             self._look_at_picture(state, iid, model)
 
+    def answered(self, key: str, basis: str) -> None:
+        """Takes in that a derived document is as it would be made again."""
+        outdated: dict[Any, str] = self.masks if kind_of(key) == "mask" else self.found
+        _, iid, *cid = key.split("/")
+        place = (iid, *cid) if cid else iid
+        if outdated.get(place) == basis:
+            del outdated[place]
+
+    def again(self, state: State) -> None:
+        """Counts documents that tell of a failure as out of date, if it is that of what is there now."""
+        for key, mask in state.of("mask").items():
+            _, iid, cid = key.split("/")
+            if isinstance(mask, MaskDocument) and mask.error is not None:
+                _note(self.masks, (iid, cid), layer_basis(state, iid, cid, self._model or ""), None)
+        for key, found in state.of("found").items():
+            iid = key.partition("/")[2]
+            if isinstance(found, FoundDocument) and found.error is not None:
+                _note(self.found, iid, found_basis(state, iid, self._model or ""), None)
+
     def _look_at_layer(self, state: State, layer: Layer, model: str) -> None:
         iid, cid = layer
         key = f"mask/{iid}/{cid}"

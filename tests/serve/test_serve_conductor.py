@@ -237,9 +237,15 @@ def test_an_error_becomes_a_document_and_the_rest_goes_on(world, error):
     world.point(bad, world.cls("goose"))
     world.settle()
     assert_current(world, failing={bad})
+    made = len(world.models.calls)
+    world.conductor.start_matching()
+    world.settle()
+    assert len(world.models.calls) == made + 2  # its mask and its matching, which fail again
+    assert_current(world, failing={bad})
     world.models.bad.clear()
     world.conductor.start_matching()
     assert world.settle().get(f"found/{bad}").error is None
+    assert_current(world)
     assert world.store.state().get(f"found/{last}").error is None
 
 

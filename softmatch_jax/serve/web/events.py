@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -110,16 +111,15 @@ class EventHub:
 
     def _wake(self) -> None:
         """Wakes all streams: at once after a rest, else together with what else comes until then."""
-        loop = asyncio.get_running_loop()
-        wait = self._beaten_at + _SEND_S * self.streams - loop.time()
+        wait = self._beaten_at + _SEND_S * self.streams - time.monotonic()
         if wait <= 0:
             self._beat()
         elif not self._due:
             self._due = True
-            loop.call_later(wait, self._beat)
+            asyncio.get_running_loop().call_later(wait, self._beat)
 
     def _beat(self) -> None:
-        self._beaten_at, self._due = asyncio.get_running_loop().time(), False
+        self._beaten_at, self._due = time.monotonic(), False
         pulse, self._pulse = self._pulse, asyncio.Event()
         pulse.set()
 
