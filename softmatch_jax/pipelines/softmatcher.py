@@ -15,17 +15,17 @@ import numpy as np
 from softmatch_jax._checks import InputError, check_image
 from softmatch_jax._types import Image, Mask
 from softmatch_jax.models import FeatureExtractor, MaskGenerator, Storable
+from softmatch_jax.pipelines.assembling import assemble
 from softmatch_jax.pipelines.clock import Clock
 from softmatch_jax.pipelines.completing import complete_mask
-from softmatch_jax.pipelines.config import DecisionConfig, ModelsConfig, SoftmatcherConfig
+from softmatch_jax.pipelines.config import ModelsConfig, SoftmatcherConfig
 from softmatch_jax.pipelines.embedded import EmbeddedFeatures, EmbeddedMasks, embedded_models
 from softmatch_jax.pipelines.encoding import cached_embedding, cached_features
 from softmatch_jax.pipelines.feature_cache import FeatureCache
 from softmatch_jax.pipelines.foundation import load_models
 from softmatch_jax.pipelines.locating import TextFactor, locate
 from softmatch_jax.pipelines.match_step import resemblance_step
-from softmatch_jax.pipelines.merging import measure_instances, resolve_classes, split_groups, split_instances
-from softmatch_jax.pipelines.proposing import Draft, propose
+from softmatch_jax.pipelines.proposing import propose
 from softmatch_jax.pipelines.reference import (
     Encoded,
     Reference,
@@ -33,9 +33,9 @@ from softmatch_jax.pipelines.reference import (
     make_reference,
 )
 from softmatch_jax.pipelines.reference_set import ReferenceSet, check_joined, join_references
-from softmatch_jax.pipelines.segmentation import ClassSegmentation, Segmentation
+from softmatch_jax.pipelines.segmentation import Segmentation
 from softmatch_jax.pipelines.texts import TextModel, text_factor
-from softmatch_jax.prompting import Annotation, MaskAnnotation, pool_mask, seeds, unpool_map
+from softmatch_jax.prompting import Annotation, MaskAnnotation, pool_mask, seeds
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,11 @@ class Softmatcher:
         likeness = np.asarray(resemblance_step(arrays, flat, valid, jnp.asarray(shares), config=matching))
         clock.lap("verify")
         evidence = np.asarray(matched[0].log_evidence)
-        return self._assemble(names, drafts, evidence, likeness, encoded, clock)
+        classes, labels = assemble(names, drafts, evidence, likeness, encoded, self.config.decision)
+        clock.lap("assemble")
+        return Segmentation(
+            image_size=encoded.image_size, classes=classes, labels=labels, timings=clock.seconds
+        )
 
     def _text_factor(
         self, texts: Mapping[str, str] | None, names: Sequence[str], encoded: Encoded
@@ -236,103 +240,3 @@ class Softmatcher:
             )
         grid = encoded.features.grid
         return text_factor(texts, names, self.text, encoded.text_features, grid, self.config.matching)
-
-    def _assemble(
-        self,
-        names: Sequence[str],
-        drafts: Sequence[Draft],
-        log_evidence: np.ndarray,
-        likeness: np.ndarray,
-        encoded: Encoded,
-        clock: Clock,
-    ) -> Segmentation:
-        """Drops what is absent, lets classes compete for pixels, and separates instances."""
-        decision = self.config.decision
-        reasons = [
-            _absence(draft, float(alike), decision.min_resemblance, name)
-            for name, draft, alike in zip(names, drafts, likeness, strict=True)
-        ]
-        empty = np.zeros(encoded.image_size, bool)
-        masks = [
-            draft.merged.mask if reason is None else empty
-            for draft, reason in zip(drafts, reasons, strict=True)
-        ]
-        # One class has no rival; the maps of several are made as they are looked at.
-        grid = encoded.features.grid
-        maps = (unpool_map(draft.logits, grid) for draft in drafts)
-        labels = resolve_classes(masks, maps) if len(masks) > 1 else masks[0].astype(np.uint8)
-        classes = tuple(
-            _class_segmentation(
-                draft,
-                labels == index,
-                name=name,
-                index=index,
-                log_evidence=float(evidence),
-                resemblance=float(alike),
-                reason=reason,
-                decision=decision,
-            )
-            for index, (name, draft, evidence, alike, reason) in enumerate(
-                zip(names, drafts, log_evidence, likeness, reasons, strict=True), start=1
-            )
-        )
-        for entry in classes:  # pieces too small to count go back to the background
-            labels[(labels == entry.index) & ~entry.mask] = 0
-        clock.lap("assemble")
-        return Segmentation(
-            image_size=encoded.image_size, classes=classes, labels=labels, timings=clock.seconds
-        )
-
-
-def _class_segmentation(
-    draft: Draft,
-    pixels: Mask,
-    *,
-    name: str,
-    index: int,
-    log_evidence: float,
-    resemblance: float,
-    reason: str | None,
-    decision: DecisionConfig,
-) -> ClassSegmentation:
-    """Separates the pixels a class has won into instances."""
-    least = decision.min_area
-    if decision.instances == "groups" and reason is None:
-        groups = split_groups(np.where(pixels, draft.merged.pieces, 0))
-        pieces, instances = measure_instances(groups, draft.probability, min_area=least)
-    else:
-        pieces, instances = split_instances(pixels, draft.probability, min_area=least)
-    if reason is None and not pixels.any():
-        reason = f"whatever looks like {name!r} looks more like another class"
-    elif reason is None and not instances:
-        reason = f"every piece of {name!r} is smaller than min_area={least:g} of the picture"
-    return ClassSegmentation(
-        name=name,
-        index=index,
-        mask=pieces > 0,
-        instances=instances,
-        instance_labels=pieces,
-        match_map=draft.probability,
-        confidence=draft.merged.confidence,
-        log_evidence=log_evidence,
-        resemblance=resemblance,
-        points=draft.points,
-        clusters=draft.clusters,
-        proposals=draft.proposals,
-        kept=draft.merged.kept,
-        absent=reason is not None,
-        reason=reason,
-    )
-
-
-def _absence(draft: Draft, likeness: float, least: float, name: str) -> str | None:
-    """Why the class seems absent, or None."""
-    if not len(draft.points):
-        return f"no part of the target stands out as {name!r}"
-    if draft.merged.reason is not None:
-        return f"nothing is left of {name!r}: {draft.merged.reason}"
-    if likeness < least:
-        return (
-            f"the best match resembles {name!r} by {likeness:.3f}, below decision.min_resemblance={least:g}"
-        )
-    return None
