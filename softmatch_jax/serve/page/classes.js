@@ -46,7 +46,10 @@ export class Classes {
     if (signature === this.signature) return;
     this.signature = signature;
     const focused = document.activeElement?.closest?.("[data-class]")?.dataset.class;
+    const top = this.list.scrollTop;
     this.list.replaceChildren(...rows.map((row, i) => this.row(...row, i)));
+    this.list.scrollTop = top;
+    this.list.querySelector("[aria-checked=true]")?.scrollIntoView({ block: "nearest" });
     if (focused) this.list.querySelector(`[data-class="${focused}"] .class-pick`)?.focus();
   }
 

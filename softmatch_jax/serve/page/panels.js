@@ -199,7 +199,7 @@ export class Panels {
     const text = el(
       "span",
       { class: "reference-text" },
-      el("span", { class: "reference-class" }, tint(el("span", { class: "swatch small" }), colour), name),
+      el("span", { class: "reference-class" }, tint(el("span", { class: "swatch small" }), colour), el("span", {}, name)),
       el("span", { class: "reference-file" }, file),
     );
     const show = el(

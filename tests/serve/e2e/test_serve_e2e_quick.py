@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -158,3 +159,61 @@ def test_modules_are_announced_and_small() -> None:
     for module in PAGE.glob("*.js"):
         assert f'"/page/{module.name}"' in document, f"{module.name} would be found late"
         assert len(module.read_text().splitlines()) < 300
+
+
+PLACES = """() => Object.fromEntries([
+    ["stage", "#stage"], ["panel", ".panel"], ["gallery", ".gallery"],
+    ["tools", "#tools"], ["options", "#options"], ["layers", "#layers"], ["zoom", "#zoom"],
+    ["name", "#picture-name"], ["remove", "#remove"], ["reject", "#reject"], ["next", "#next"],
+    ["accept", "#accept"], ["history", "#history"], ["status", "#status"], ["import", "#import"],
+    ["export", "#export"], ["toggle", "#panel-toggle"],
+    ["first class", ".class-row:first-child"], ["new class", "#class-form"], ["result", "#result"],
+].map(([name, selector]) => {
+    const { left, top, right, bottom } = document.querySelector(selector).getBoundingClientRect();
+    return [name, [left, top, right, bottom]];
+}))"""
+"""Where the parts of the page are."""
+
+
+def apart(one: list[float], other: list[float]) -> bool:
+    return one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+
+
+@pytest.mark.slow
+def test_long_names_and_many_classes_leave_everything_in_its_place(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    drop(page, {f"{'a name as microscopes give them ' * 5}.png": picture([Disc(200, 200, 60)], 1)})
+    for name in [
+        "a class that needs more room than there is in any panel",
+        *(f"class {n}" for n in range(2, 15)),
+    ]:
+        add_class(page, name)
+    saved(page)
+    for size, touch in (((1280, 720), False), ((1024, 768), True), ((820, 1180), True)):
+        other = open_page(viewport=dict(zip(("width", "height"), size, strict=True)), has_touch=touch)
+        other.locator(".class-row >> text=class 14").wait_for()
+        places = other.evaluate(PLACES)
+        for name, (left, top, right, bottom) in places.items():
+            assert 0 <= left < right <= size[0] and 0 <= top < bottom <= size[1], (name, size)
+        floating = ("tools", "options", "layers", "zoom")
+        footer = ("name", "remove", "reject", "next", "accept")
+        header = ("history", "status", "import", "export", "toggle")
+        for group in (("stage", "panel", "gallery"), floating, footer, header):
+            for one, another in itertools.combinations(group, 2):
+                assert apart(places[one], places[another]), (one, another, size)
+        left, top, right, bottom = places["stage"]
+        for name in (*floating, *footer):
+            assert left <= places[name][0] and places[name][2] <= right, (name, size)
+        assert places["name"][2] - places["name"][0] > 60
+        row = places["first class"]
+        assert places["panel"][0] <= row[0] and row[2] <= places["panel"][2]
+        assert not other.evaluate(
+            "() => { const l = document.querySelector('.class-list'); return l.scrollWidth > l.clientWidth }"
+        )
+        other.keyboard.press("9")
+        other.wait_for_function(
+            "() => { const row = document.querySelector('.class-row:has([aria-checked=true])'),"
+            " list = row.parentElement.getBoundingClientRect(), own = row.getBoundingClientRect();"
+            " return row.innerText.includes('class 9')"
+            " && list.top < own.top + 1 && own.bottom < list.bottom + 1 }"
+        )
