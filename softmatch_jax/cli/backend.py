@@ -171,7 +171,7 @@ def load_matcher(config: PipelineOptions, texts: Mapping[str, str], stream: Text
         names = filter(None, (models.features, models.masks, models.text_model))
         print(f"Loading {', '.join(names)} ...", file=stream, flush=True)
     matcher = Softmatcher.foundation(models, settings)
-    if matcher.text is not None:
+    if matcher.text is not None and texts:
         matcher.text.text_embeddings(list(texts.values()))  # raises where one is too long
     return matcher
 

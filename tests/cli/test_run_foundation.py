@@ -6,11 +6,12 @@ import json
 import shutil
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 from conftest import Ended
 from tiny_models import SIDE, write_checkpoints
 
-from softmatch_jax import SoftmatcherConfig
+from softmatch_jax import InputError, SoftmatcherConfig
 from softmatch_jax.cli.main import main
 from softmatch_jax.imaging import read_image, read_labels
 from softmatch_jax.pipelines.cache_files import CacheFiles
@@ -276,3 +277,32 @@ def test_checkpoints_that_cannot_be_used(base, shown, made, tmp_path, checkpoint
     ):
         ended = call(*base, *words, *shown, made / "t0.png", "-o", tmp_path / "out")
         refused(ended, tmp_path / "out", *texts)
+
+
+def test_the_web_app_takes_phrases_from_its_page(checkpoints, made):
+    pytest.importorskip("fastapi")
+    from softmatch_jax.cli.serve import make_models, parse_serve
+    from softmatch_jax.serve.engine.requests import Example, Examples, Matching, Picture
+
+    folders = [
+        "--features",
+        checkpoints.features,
+        "--masks",
+        checkpoints.masks,
+        "--text-model",
+        checkpoints.text,
+    ]
+    words = ["--backend", "foundation", *folders, "--size", SIDE, *LOOSE]
+    models = make_models(parse_serve([str(word) for word in words]))
+    assert models.info.texts and models.info.backend == "foundation"
+    labels = (read_labels(made / "a-mask.png") > 0).astype(np.uint16)
+    example = Example(picture=Picture("a", made / "a.png"), class_id="c1", labels=labels)
+    heats = []
+    for digest, phrases in (("plain", {}), ("told", {"c1": "the red disc"})):
+        examples = Examples(digest=digest, references=(example,), phrases=phrases)
+        (answer,) = models.match([Matching(picture=Picture("t", made / "t0.png"), examples=examples, seed=0)])
+        heats.append(answer.classes["c1"].heat)
+    assert heats[0].shape == heats[1].shape and (heats[0] != heats[1]).any()
+    long = Examples(digest="long", references=(example,), phrases={"c1": "a disc " * 100})
+    (answer,) = models.match([Matching(picture=Picture("t", made / "t0.png"), examples=long, seed=0)])
+    assert isinstance(answer, InputError) and "tokens; expected at most" in str(answer)

@@ -20,6 +20,7 @@ from typing import Any
 from softmatch_jax._checks import InputError, check_positive
 from softmatch_jax.serve.engine.local import LOADING, Submitting
 from softmatch_jax.serve.engine.queue import Job, RequestQueue
+from softmatch_jax.serve.engine.ray_replica import deployment
 from softmatch_jax.serve.engine.requests import EngineInfo, Models
 
 _LOG = logging.getLogger(__name__)
@@ -138,8 +139,8 @@ class RayEngine(Submitting):
             self._started_ray = True
         # Without a proxy: what is asked comes through the handle alone, and no port is opened.
         serve.start(proxy_location="Disabled", logging_config={"log_level": "ERROR"})
-        replica = _replica(serve, settings)
-        return serve.run(replica.bind(settings["make"]), name=APP, route_prefix=None)
+        sizes = {name: settings[name] for name in ("replicas", "batch", "window", "gpus")}
+        return serve.run(deployment(serve, **sizes).bind(settings["make"]), name=APP, route_prefix=None)
 
     def _send(self) -> None:
         while (job := self._queue.take()) is not None:
@@ -159,60 +160,6 @@ class RayEngine(Submitting):
         except (Exception, CancelledError) as error:
             return _plain(error)
         return answer
-
-
-def _replica(serve: Any, settings: dict[str, Any]) -> Any:
-    """The deployment: models on one thread, requests from the event loop."""
-
-    @serve.deployment(
-        name="models",
-        num_replicas=settings["replicas"],
-        max_ongoing_requests=settings["batch"] + 2,
-        ray_actor_options={"num_cpus": 1, "num_gpus": settings["gpus"]},
-        health_check_timeout_s=60,
-        graceful_shutdown_timeout_s=2,
-        graceful_shutdown_wait_loop_s=0.1,
-    )
-    class Replica:
-        """Models in a process of their own."""
-
-        def __init__(self, make: Callable[[], Models]) -> None:
-            from concurrent.futures import ThreadPoolExecutor
-
-            # One thread makes the models and runs them: they may not be called from two.
-            self._thread = ThreadPoolExecutor(1)
-            self._models = self._thread.submit(make).result()
-            self._thread.submit(self._models.warm_up).result()
-
-        async def _run(self, call: Callable[..., Any], *values: Any) -> Any:
-            import asyncio
-
-            return await asyncio.get_running_loop().run_in_executor(self._thread, call, *values)
-
-        async def about(self) -> EngineInfo:
-            return self._models.info
-
-        async def complete(self, request: Any) -> Any:
-            return await self._run(self._models.complete, request)
-
-        async def encode(self, picture: Any) -> None:
-            await self._run(self._models.encode, picture)
-
-        @serve.batch(  # type: ignore[untyped-decorator]
-            max_batch_size=settings["batch"], batch_wait_timeout_s=settings["window"]
-        )
-        async def match(self, requests: list[Any]) -> list[Any]:
-            groups: dict[Any, list[int]] = {}
-            for place, request in enumerate(requests):
-                groups.setdefault((request.examples.digest, request.seed), []).append(place)
-            answers: list[Any] = [None] * len(requests)
-            for places in groups.values():
-                made = await self._run(self._models.match, [requests[place] for place in places])
-                for place, answer in zip(places, made, strict=True):
-                    answers[place] = answer
-            return answers
-
-    return Replica
 
 
 def _imported() -> tuple[Any, Any]:
