@@ -52,9 +52,10 @@ def import_project(
 ) -> ImportReport:
     """Adds classes, pictures and masks; each step can be undone.
 
-    All is read before anything is changed, so that what cannot be read changes nothing. Pictures are known by
-    their files, or by their names where the archive lacks the files. Masks take the place of what an open
-    picture shows; a picture that is accepted or rejected stays as it is.
+    All is read before anything is changed, so that what cannot be read changes nothing; files of pictures
+    that were read by then stay in the project's folder, unnamed, where the next try finds them. Pictures are
+    known by their files, or by their names where the archive lacks the files. Masks take the place of what an
+    open picture shows; a picture that is accepted or rejected stays as it is.
 
     Args:
         store: The project.
