@@ -3,12 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types bench notebooks clean
+# What is installed for tests; CI installs what notebooks need with it.
+EXTRAS := test
+
+.PHONY: demo test lint types pytest bench notebooks clean
 
 demo: $(VENV)/.installed
 	$(BIN)/softmatch demo --output demo-out --overwrite
 
-test: lint types
+test: lint types pytest
+
+pytest: lint
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(VENV)/.tested
@@ -45,11 +50,11 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	touch $@
 
 $(VENV)/.tested: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$(EXTRAS)]"
 	touch $(VENV)/.installed $@
 
 $(VENV)/.noted: $(VENV)/.tested
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,notebooks]"
+	$(BIN)/python -c "import jupytext, nbmake, matplotlib" 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,notebooks]"
 	touch $@
 
 clean:

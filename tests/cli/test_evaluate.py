@@ -168,6 +168,7 @@ def test_other_settings_are_refused_and_replaced(evaluate, asked, tmp_path):
     failed_with(evaluate("--resume", "--overwrite"), "--resume and --overwrite")
 
 
+@pytest.mark.slow
 def test_two_methods(evaluate, tmp_path):
     ended = evaluate("--method", "persam", "--method", "geometric", "--episodes", "2")
     assert ended.code == 0 and "[4/4] geometric: " in ended.err

@@ -113,6 +113,7 @@ def test_the_second_run_encodes_nothing_and_is_the_same(ran, two, tmp_path, cont
     assert contents(tmp_path / "out") == contents(ran / "out")
 
 
+@pytest.mark.slow
 def test_the_usual_cache_folder_has_a_word(ran, two, tmp_path, monkeypatch):
     monkeypatch.setenv("SOFTMATCH_CACHE", str(ran / "cache"))
     limit = ["--cache-limit-mb", 100, "--chunk", 2]
@@ -158,6 +159,7 @@ def test_another_text_or_model_is_not_continued(ran, two, copied, checkpoints, c
     assert contents(copied) == before
 
 
+@pytest.mark.slow
 def test_maps_of_confidence_can_be_added(ran, two, copied, contents, tmp_path):
     whole = contents(copied)
     shutil.rmtree(copied)

@@ -90,6 +90,7 @@ def test_a_run_goes_on_and_another_strategy_is_another_making(command, words, tm
     assert ended.code == 2 and "strategy" in ended.err and "is majority" in ended.err
 
 
+@pytest.mark.slow
 def test_scribbles_are_told_to_the_encoder_as_they_are(command, made, weights, loaded_once, tmp_path):
     ended = command(
         "segment", "--reference", made / "a.png", "--box", "20,30,60,70", "--method", "prosam", "--weights",

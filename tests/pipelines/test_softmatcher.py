@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 from scenes import GREEN, RED, ground, scene
+from slow_params import mostly_slow
 
 from softmatch_jax import (
     Box,
@@ -130,10 +131,10 @@ ANNOTATIONS = {
 }
 
 
-@pytest.mark.parametrize("annotation", ANNOTATIONS.values(), ids=ANNOTATIONS.keys())
-def test_annotations_grow_into_the_object(matcher, annotation):
+@pytest.mark.parametrize("name", mostly_slow(ANNOTATIONS, "scribble and background", "box"))
+def test_annotations_grow_into_the_object(matcher, name):
     image, (mask,) = scene(SIZE, [((70, 80), 40, RED)], 0)
-    assert intersection_over_union(matcher.reference(image, annotation).mask, mask) > 0.9
+    assert intersection_over_union(matcher.reference(image, ANNOTATIONS[name]).mask, mask) > 0.9
 
 
 def test_painted_annotation_keeps_its_strokes(matcher):
@@ -187,10 +188,15 @@ def test_same_key_same_bytes(matcher, red):
 def test_between_stages_others_have_their_turn(matcher, red):
     target, _ = scene(SIZE, [((140, 60), 35, RED)], 9)
     alone, inner = matcher.segment(target, red, key=KEY), []
-    found = matcher.segment(
-        target, red, key=KEY, between=lambda: inner.append(matcher.segment(target, red, key=KEY))
-    )
-    assert len(inner) == len(found.timings) == 8
+    calls = []
+
+    def between():
+        calls.append(1)
+        if len(calls) in (3, 8):  # in the middle, and at the end
+            inner.append(matcher.segment(target, red, key=KEY))
+
+    found = matcher.segment(target, red, key=KEY, between=between)
+    assert len(calls) == len(found.timings) == 8
     assert all(np.array_equal(one.labels, alone.labels) for one in [found, *inner])
 
 

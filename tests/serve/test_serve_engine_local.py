@@ -158,7 +158,7 @@ def test_what_nobody_waits_for_is_broken_off(engine, fake):
     with pytest.raises(CancelledError):
         slow.result(10)
     assert engine.submit_matching(matching("next")).result(10)
-    assert matched(fake) == ["next"]
+    assert matched(fake) == ["next"] and engine.load()["failures"] == 0
 
 
 def test_closing_breaks_a_matching_off(engine, fake):

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from slow_params import mostly_slow
 
 from softmatch_jax._checks import InputError
 from softmatch_jax.training.checkpoints import Checkpoints, Identity
@@ -148,7 +149,7 @@ def file_size_limit(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize("size", [500, 20_000])
+@pytest.mark.parametrize("size", mostly_slow([500, 20_000], 20_000))
 def test_a_full_disk_leaves_the_earlier_checkpoints(three, tmp_path, capfd, caplog, size):
     large = {**state(), "kernel": jax.random.normal(jax.random.key(0), (100, 200))}
     with (

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
-from functools import cached_property, partial
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,9 @@ from softmatch_jax.models.sam.tiny_weights import read_weights
 
 BLOCK = 16
 """Prompts that the compiled program has room for; only those that are there cost time."""
+
+THREADS = min(8, os.cpu_count() or 1)
+"""Prompts that a CPU decodes at the same time: the program for one keeps little more than one core busy."""
 
 SMALLEST = 2
 """Least pixels of a picture along either side of the square, as in training."""
@@ -50,6 +55,7 @@ class TinyNetwork:
         """
         self.config, self._source = SamConfig.tiny(size), source
         self._weights = {name: jnp.asarray(array, jnp.float32) for name, array in weights.items()}
+        self._compiled: set[int] = set()
 
     @classmethod
     def load(cls, path: Path | None = None, *, size: int = 256) -> TinyNetwork:
@@ -118,18 +124,35 @@ class TinyNetwork:
             labels: -1 pads a prompt.
             logits: Of the masks that are to be corrected; all zero for none.
         """
-        chunk = 1 if jax.default_backend() == "cpu" else BLOCK
-        made = []
-        for start in range(0, len(xy), BLOCK):
-            parts = [array[start : start + BLOCK] for array in (xy, labels, logits)]
-            count = len(parts[0])
-            padded = [np.pad(part, [(0, BLOCK - count)] + [(0, 0)] * (part.ndim - 1)) for part in parts]
-            answer = _decode(
-                self.config, self._weights, features, *padded, np.asarray(count, np.int32), chunk=chunk
-            )
-            made.append([array[:count] for array in jax.device_get(answer)])
+        on_cpu = jax.default_backend() == "cpu"
+        size = min(BLOCK, -(-len(xy) // THREADS)) if on_cpu else BLOCK
+        blocks = [
+            tuple(array[start : start + size] for array in (xy, labels, logits))
+            for start in range(0, len(xy), size)
+        ]
+        decode = partial(self._decode_block, features, chunk=1 if on_cpu else BLOCK)
+        # What is not compiled yet, each thread would compile.
+        together = on_cpu and len(blocks) > 1 and xy.shape[1] in self._compiled
+        made = list((_threads().map if together else map)(decode, blocks))
+        self._compiled.add(xy.shape[1])
         masks, iou = (np.concatenate(arrays) for arrays in zip(*made, strict=True))
         return masks, iou
+
+    def _decode_block(
+        self, features: TinyFeatures, block: tuple[np.ndarray, ...], *, chunk: int
+    ) -> list[np.ndarray]:
+        """Decodes at most ``BLOCK`` prompts."""
+        count = len(block[0])
+        padded = [np.pad(part, [(0, BLOCK - count)] + [(0, 0)] * (part.ndim - 1)) for part in block]
+        answer = _decode(
+            self.config, self._weights, features, *padded, np.asarray(count, np.int32), chunk=chunk
+        )
+        return [array[:count] for array in jax.device_get(answer)]
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="decode")
 
 
 @partial(jax.jit, static_argnames="config")

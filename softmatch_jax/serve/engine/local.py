@@ -122,7 +122,8 @@ class Submitting:
         name = {"completion": "completions", "matching": "matchings", "encode": "encodings"}[job.kind]
         with self._lock:
             self._done[name] += 1
-            self._done["failures"] += isinstance(answer, BaseException)
+            failed = isinstance(answer, BaseException) and not isinstance(answer, CancelledError)
+            self._done["failures"] += failed
         if isinstance(answer, BaseException):
             job.future.set_exception(answer)
         else:

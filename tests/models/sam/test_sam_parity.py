@@ -94,7 +94,7 @@ def precise(tiny):
     return sam_checkpoints.in_float64(tiny)
 
 
-@pytest.mark.parametrize("name", mostly_slow(PROMPTS, "box and points", "mask"))
+@pytest.mark.parametrize("name", mostly_slow(PROMPTS, "box and points"))
 def test_every_kind_of_prompt(name, tiny, precise, authors, sam):
     prompt, embedding = of_size(name, sam.config), sam_checkpoints.embedding_of(tiny)
     ours = decode(sam, embedding, *embedded(sam, **prompt))
@@ -195,6 +195,7 @@ def test_epsilon_of_the_other_norms(sam):
         assert norm.epsilon == 1e-6
 
 
+@pytest.mark.slow
 def test_gradients(tiny, sam):
     """ProSAM trains its encoder through the decoder."""
     embedding = sam_checkpoints.embedding_of(tiny)

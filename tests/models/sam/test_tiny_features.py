@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import random_tiny
+from slow_params import mostly_slow
 
 from softmatch_jax import InputError
 from softmatch_jax.models import DenseDescriptor, DescriptorConfig, FeatureExtractor, PatchFeatures
@@ -51,7 +52,10 @@ class Positions:
         return PatchFeatures(np.stack([values] * len(images)), grid.valid(), grid)
 
 
-@pytest.mark.parametrize("level, stride, dim", [("embedding", 16, 128), ("fine", 8, 192)])
+LEVELS = [("embedding", 16, 128), ("fine", 8, 192)]
+
+
+@pytest.mark.parametrize("level, stride, dim", mostly_slow(LEVELS, LEVELS[1]))
 def test_levels(network, level, stride, dim):
     extractor: FeatureExtractor = TinyFeaturesExtractor(network, level)
     images = np.stack([picture(45, 64), picture(45, 64, 1)])

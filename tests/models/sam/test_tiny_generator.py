@@ -13,6 +13,7 @@ import random_tiny
 
 from softmatch_jax import InputError
 from softmatch_jax.models import MaskGenerator, Storable
+from softmatch_jax.models.sam import tiny_network
 from softmatch_jax.models.sam.flat_weights import merge
 from softmatch_jax.models.sam.static_graph import split
 from softmatch_jax.models.sam.tiny_generator import TinySam, TinySamConfig, mirror_raster
@@ -97,6 +98,7 @@ def _encoded(model, pixels):
 _encode = jax.jit(lambda state, pixels, graph: graph.merge(state).encode(pixels), static_argnames="graph")
 
 
+@pytest.mark.slow
 def test_masks_follow_the_prompt(generator, embedding):
     """Three for a single point, one for what is clear."""
     made = generator.decode(embedding, PROMPTS)
@@ -141,6 +143,20 @@ def test_few_programs_are_compiled(generator, embedding, count_compiles):
             generator.decode(embedding, [BOX] * count)
         generator.decode(embedding, [replace(BOX, logits=np.ones((RASTER, RASTER), np.float32))])
     assert len(compiled) == 0
+
+
+def test_threads_change_nothing(network, image, monkeypatch):
+    features = network.encode(image, network.content(image.shape[:2]))
+    xy = np.random.default_rng(3).uniform(0, SIDE, (7, 3, 2)).astype(np.float32)
+    labels = np.ones((7, 3), np.int32)
+    logits = np.zeros((7, RASTER, RASTER), np.float32)
+    answers = []
+    for threads in (1, 2, 3, 16):
+        monkeypatch.setattr(tiny_network, "THREADS", threads)
+        answers += [network.decode(features, xy, labels, logits) for _ in range(2)]
+    for masks, iou in answers[1:]:
+        np.testing.assert_array_equal(masks, answers[0][0])
+        np.testing.assert_array_equal(iou, answers[0][1])
 
 
 def test_earlier_logits_are_corrected(generator, embedding):
