@@ -14,7 +14,7 @@ from softmatch_jax.serve.asking import Asking
 from softmatch_jax.serve.config import ConductorConfig
 from softmatch_jax.serve.engine.queue import ClosedError, FullError
 from softmatch_jax.serve.jobs import MatchingJob
-from softmatch_jax.serve.live import LiveDocuments
+from softmatch_jax.serve.live import LiveDocuments, engine_told
 from softmatch_jax.serve.outdated import Outdated
 from softmatch_jax.serve.project.documents import Document, FoundDocument, ImageDocument, MaskDocument
 from softmatch_jax.serve.project.errors import ReadOnlyError
@@ -307,17 +307,3 @@ class Conductor:
         still = nothing and not self._heard and self._changed is not None
         done = still and not (goes and self._outdated.found) and engine.ready
         self._quiet.tell(self._state.seq if done else None)
-
-
-def engine_told(engine: Engine, trouble: str | None) -> dict[str, Any]:
-    """The live document of an engine."""
-    info, load = engine.info, engine.load()
-    return {
-        "ready": engine.ready,
-        "backend": info.backend,
-        "model": info.model,
-        "texts": info.texts,
-        "depth": int(load.get("depth", 0)),
-        "capacity": int(load.get("capacity", 0)),
-        "error": trouble,
-    }

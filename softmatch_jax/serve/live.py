@@ -9,7 +9,10 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from softmatch_jax.serve.engine.local import Engine
 
 
 class LiveDocuments:
@@ -42,6 +45,20 @@ class LiveDocuments:
     def listen(self, listener: Callable[[], None] | None) -> None:
         """Calls ``listener`` after every change, from the thread that made it."""
         self._listener = listener
+
+
+def engine_told(engine: Engine, trouble: str | None) -> dict[str, Any]:
+    """The document ``live/engine``; ``trouble`` says what keeps it from its work."""
+    info, load = engine.info, engine.load()
+    return {
+        "ready": engine.ready,
+        "backend": info.backend,
+        "model": info.model,
+        "texts": info.texts,
+        "depth": int(load.get("depth", 0)),
+        "capacity": int(load.get("capacity", 0)),
+        "error": trouble,
+    }
 
 
 class RecentEntries:

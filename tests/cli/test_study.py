@@ -115,7 +115,6 @@ def test_a_study_leaves_a_document_a_figure_and_a_sentence(command, two, folder,
     assert command(*words, "--overwrite").code == 0 and document(out, "rates") == found
 
 
-@pytest.mark.slow
 def test_trainings_are_compared_on_the_same_views(command, encoder, folder, tmp_path):
     files = [encoder("a", 2), encoder("b", 3), encoder("c", 4, variational=False, to_grid="any")]
     named = [f"{name}={file}" for name, file in zip(("prosam", "prosam", "vrp"), files, strict=True)]

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from slow_params import mostly_slow
 
 from softmatch_jax import Softmatcher, read_image, read_mask
 from softmatch_jax.data import simulate_scribbles
@@ -24,10 +25,9 @@ def photograph(data_dir, name, number):
 
 @pytest.mark.parametrize(
     ("scribbles", "least"),
-    [(False, 0.85), (True, 0.80)],
+    mostly_slow([(False, 0.85), (True, 0.80)], (False, 0.85)),
     ids=["mask", "scribbles"],
 )
-@pytest.mark.slow
 def test_mean_iou_and_absence(matcher, data_dir, scribbles, least):
     overlaps, on_the_bar = [], []
     for name, other in (OBJECTS, OBJECTS[::-1]):

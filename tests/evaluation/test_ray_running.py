@@ -85,7 +85,6 @@ def test_a_cluster_that_does_not_answer_is_said_at_once(protocol, tmp_path):
             run_on_ray(ByColour, protocol, [(0, 0)], tmp_path / "ray", workers=2, address=address)
 
 
-@pytest.mark.slow
 @with_ray
 def test_the_same_records_as_one_process(protocol, tmp_path, session, capsys):
     told, places = [], everything(protocol)

@@ -205,8 +205,7 @@ except ValueError as error:
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("mesh", ["plain", "made"])
+@pytest.mark.parametrize("mesh", mostly_slow(["plain", "made"], "plain"))
 def test_eight_devices_give_what_one_gives(mesh):
     """To rounding, also when the targets do not divide by the devices."""
     root = Path(matching.__file__).resolve().parents[2]

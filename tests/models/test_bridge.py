@@ -373,7 +373,6 @@ with jax.default_device(jax.devices()[3]):
 """
 
 
-@pytest.mark.slow
 def test_arrays_on_several_devices():
     flags = "--xla_force_host_platform_device_count=4"
     done = subprocess.run(

@@ -300,7 +300,6 @@ def test_the_name_says_all_that_decides_answers(service):
     assert other.info.model != model and ModelService(pouring_matcher()).info == service.info
 
 
-@pytest.mark.slow
 def test_warming_up_leaves_nothing_behind():
     service = ModelService(pouring_matcher())
     service.warm_up()

@@ -64,15 +64,18 @@ def attention_by_loops(attention, x):
     return read @ np.asarray(attention.proj.kernel[...], np.float64) + np.asarray(attention.proj.bias[...])
 
 
-@pytest.mark.parametrize(("window", "size"), mostly_slow(itertools.product([0, 3], SIZES), (3, (7, 7))))
+@pytest.mark.parametrize(
+    ("window", "size"), mostly_slow(itertools.product([0, 3], SIZES), (0, (4, 6)), (3, (7, 7)))
+)
 def test_attention_is_that_of_a_loop(window, size):
     """Grids of the table's size and smaller; windows that do not divide them."""
     attention, x = block_of(window=window).attn, grid_of(*size)
     np.testing.assert_allclose(attention(x), attention_by_loops(attention, np.asarray(x)), atol=5e-6)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("tile", [(2, 10), (1, 8), (16, 100)])
+@pytest.mark.parametrize(
+    "tile", [(2, 10), *(pytest.param(tile, marks=pytest.mark.slow) for tile in [(1, 8), (16, 100)])]
+)
 def test_tiles_change_nothing(tile, monkeypatch, optimised):
     """Tiles of queries that divide the grid and others; of one head and of some."""
     attention, x = block_of().attn, grid_of(6, 5)
